@@ -13,7 +13,7 @@ import pytest
 from hypothesis import settings
 from psycopg2.extensions import connection as Connection
 
-from tieout.postgres import Cluster, free_port, migrate
+from tieout.postgres import Cluster, ensure_roles, free_port, migrate
 
 TEMPLATE = "warehouse_template"
 
@@ -31,8 +31,10 @@ def cluster() -> Iterator[Cluster]:
     # PostgreSQL runs as another user when the tests run as root.
     directory.chmod(0o755)
     server = Cluster(directory / "pg", free_port())
-    server.start()
     try:
+        server.start()
+        with server.connect() as connection:
+            ensure_roles(connection)
         yield server
     finally:
         server.stop("immediate")

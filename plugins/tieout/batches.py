@@ -1,0 +1,180 @@
+"""Batches: their manifest in ``ops``, and their control totals, taken alike at the source and in raw, and compared.
+
+A total is a count and an exact sum of minor units per amount column and currency; the key hash tells
+batches with equal sums and other rows apart. Sums are integers, so their order does not matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg2 import sql
+
+from tieout.sources import BATCH_ID, FILE_ID, Table, raw_identifier
+
+# What ISO 4217 calls an amount without a currency: a null currency must not hide an amount from the totals.
+NO_CURRENCY = "XXX"
+KEY_SEPARATOR = "|"
+HEX_DIGITS = 15  # 60 bits: the largest whole number of hexadecimal digits that a bigint holds without its sign
+
+# Key columns are hashed as text: both sides must spell a timestamp alike.
+SESSION_SPELLING = "set local timezone = 'UTC'; set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres'"
+
+
+class TotalsMismatchError(RuntimeError):
+    """What was loaded is not what the source has; the message names table, measure, expected and found."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What one batch of one table weighs.
+
+    ``amounts`` maps (amount column, currency) to (rows that carry the amount, sum of its minor units);
+    ``content_until`` is the newest value of the table's cursor column, None for no rows.
+    """
+
+    row_count: int
+    key_hash: int
+    amounts: Mapping[tuple[str, str], tuple[int, int]]
+    content_until: datetime | None = None
+
+
+def open_batch(
+    cursor: Any,
+    table: Table,
+    as_of: datetime,
+    *,
+    interval: tuple[datetime, datetime] | None = None,
+    file_id: int | None = None,
+) -> int:
+    """Enter a batch of an interval or of a file in the manifest; :func:`seal_batch` completes it before the commit.
+
+    :returns: the batch's id, which its raw rows carry.
+    """
+    start, end = interval or (None, None)
+    cursor.execute(
+        "insert into ops.batches "
+        "(source, table_name, interval_start, interval_end, file_id, row_count, key_hash, as_of) "
+        "values (%s, %s, %s, %s, %s, 0, 0, %s) returning batch_id",
+        (table.source, table.name, start, end, file_id, as_of),
+    )
+    return int(cursor.fetchone()[0])
+
+
+def seal_batch(cursor: Any, table: Table, batch_id: int, expected: Totals, horizon: int | None = None) -> Totals:
+    """Weigh the batch's raw rows, compare them with what the source had, and write the totals down.
+
+    :param expected: totals of the source; without a ``content_until``, raw's is kept.
+    :param horizon: 64-bit transaction id at the source from which the next batch starts.
+    :returns: the totals of raw.
+    :raises TotalsMismatchError: raw differs; the caller's transaction must be rolled back.
+    """
+    condition = sql.SQL("{} = {}").format(sql.Identifier(BATCH_ID), sql.Literal(batch_id))
+    cursor.execute(totals_statement(table, raw_identifier(table), condition))
+    found = fold_totals(table, cursor.fetchall())
+    compare_totals(table, expected, found, "at the source", f"in raw.{table.raw_table}")
+    cursor.execute(
+        "update ops.batches set row_count = %s, key_hash = %s, content_until = %s, horizon = %s::xid8 "
+        "where batch_id = %s",
+        (found.row_count, found.key_hash, found.content_until, None if horizon is None else str(horizon), batch_id),
+    )
+    for (measure, currency), (rows, total_minor) in sorted(expected.amounts.items()):
+        cursor.execute(
+            "insert into ops.batch_totals (batch_id, measure, currency, row_count, sum_minor) "
+            "values (%s, %s, %s, %s, %s)",
+            (batch_id, measure, currency, rows, total_minor),
+        )
+    return found
+
+
+def hashed_key(table: Table) -> tuple[str, ...]:
+    """The key columns that the key hash covers: all but ``file_id``, which one batch has only once."""
+    return tuple(name for name in table.key if name != FILE_ID)
+
+
+def totals_statement(table: Table, relation: sql.Composable, condition: sql.Composable) -> sql.Composed:
+    """One scan's totals of ``relation`` where ``condition``, grouped by the currency columns.
+
+    Rows are (row_count, key_hash, content_until, one currency a currency column ..., then for each amount
+    column rows that carry it and their sum): :func:`fold_totals` adds the groups up.
+    """
+    currencies = currency_columns(table)
+    key_text = sql.SQL("concat_ws({}, {})").format(
+        sql.Literal(KEY_SEPARATOR), sql.SQL(", ").join(map(sql.Identifier, hashed_key(table)))
+    )
+    columns: list[sql.Composable] = [
+        sql.SQL("count(*)"),
+        sql.SQL("coalesce(sum(('x' || left(md5({}), {}))::bit({})::bigint), 0)").format(
+            key_text, sql.Literal(HEX_DIGITS), sql.Literal(HEX_DIGITS * 4)
+        ),
+        sql.SQL("max({})::timestamptz").format(sql.Identifier(table.cursor)),
+        *map(sql.Identifier, currencies),
+    ]
+    for amount in table.amounts:
+        columns.append(sql.SQL("count({0}), coalesce(sum({0}), 0)").format(sql.Identifier(amount)))
+    statement = sql.SQL("select {} from {} where {}").format(sql.SQL(", ").join(columns), relation, condition)
+    if currencies:
+        statement += sql.SQL(" group by {}").format(sql.SQL(", ").join(map(sql.Identifier, currencies)))
+    return statement
+
+
+def fold_totals(table: Table, groups: Iterable[tuple[Any, ...]]) -> Totals:
+    """Add the groups of :func:`totals_statement` up to the totals of the batch."""
+    currencies = currency_columns(table)
+    first_amount = 3 + len(currencies)
+    row_count, key_hash, content_until = 0, 0, None
+    amounts: dict[tuple[str, str], tuple[int, int]] = {}
+    for group in groups:
+        row_count += group[0]
+        key_hash += int(group[1])
+        if group[2] is not None and (content_until is None or group[2] > content_until):
+            content_until = group[2]
+        for position, (amount, currency_column) in enumerate(table.amounts.items()):
+            carrying, total = group[first_amount + 2 * position : first_amount + 2 * position + 2]
+            if not carrying:
+                continue
+            currency = group[3 + currencies.index(currency_column)] or NO_CURRENCY
+            before = amounts.get((amount, currency), (0, 0))
+            amounts[amount, currency] = (before[0] + carrying, before[1] + int(total))
+    return Totals(row_count, key_hash, amounts, content_until)
+
+
+def currency_columns(table: Table) -> list[str]:
+    """The distinct currency columns of a table's amounts, in the order declared."""
+    return list(dict.fromkeys(table.amounts.values()))
+
+
+def key_hash_of(values: Iterable[object]) -> int:
+    """One row's share of the key hash, as Postgres computes it: values spelled as their SQL text, UTC.
+
+    Takes text, whole numbers and dates, which read the same in Python and in SQL.
+    """
+    text = KEY_SEPARATOR.join(map(str, values))
+    return int(hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:HEX_DIGITS], 16)
+
+
+def compare_totals(table: Table, expected: Totals, found: Totals, expected_at: str, found_at: str) -> None:
+    """Refuse a batch that differs in any total.
+
+    :raises TotalsMismatchError: naming the table and every measure that differs, with both sides.
+    """
+    differences = []
+    if expected.row_count != found.row_count:
+        differences.append(f"row count: {expected_at} {expected.row_count}, {found_at} {found.row_count}")
+    if expected.key_hash != found.key_hash:
+        differences.append(f"key hash: {expected_at} {expected.key_hash}, {found_at} {found.key_hash}")
+    for measure, currency in sorted(expected.amounts.keys() | found.amounts.keys()):
+        wanted, got = (side.amounts.get((measure, currency), (0, 0)) for side in (expected, found))
+        if wanted != got:
+            differences.append(
+                f"{measure} in {currency}: {expected_at} {wanted[0]} rows, sum {wanted[1]}; "
+                f"{found_at} {got[0]} rows, sum {got[1]}"
+            )
+    if differences:
+        raise TotalsMismatchError(
+            f"control totals of {table.source}.{table.name} differ, nothing was loaded: " + "; ".join(differences)
+        )

@@ -7,12 +7,16 @@ batches with equal sums and other rows apart. Sums are integers, so their order 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import psycopg2
 from psycopg2 import sql
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from psycopg2.extensions import connection as Connection
 
 from tieout.sources import BATCH_ID, FILE_ID, Table, raw_identifier
 
@@ -41,6 +45,32 @@ class Totals:
     key_hash: int
     amounts: Mapping[tuple[str, str], tuple[int, int]]
     content_until: datetime | None = None
+
+
+@contextmanager
+def loading_transaction(warehouse: Connection) -> Iterator[Any]:
+    """One transaction of the loader: a cursor whose work is committed as a whole, or not at all.
+
+    :param warehouse: a psycopg2 connection in no transaction; whether it commits by itself otherwise does not matter.
+    :raises TypeError: it is another driver's connection.
+    :raises ValueError: it is inside a transaction, which is not ours to end.
+    """
+    if not isinstance(warehouse, Connection):
+        raise TypeError(
+            f"the warehouse connection comes from {type(warehouse).__module__}: open it with psycopg2.connect, "
+            "whose COPY streams (Airflow's PostgresHook gives one of psycopg 3 where that is installed)"
+        )
+    if warehouse.get_transaction_status() != TRANSACTION_STATUS_IDLE:
+        raise ValueError("the warehouse connection is inside a transaction: commit or roll it back first")
+    autocommit, warehouse.autocommit = warehouse.autocommit, False
+    try:
+        with warehouse, warehouse.cursor() as cursor:
+            cursor.execute("set transaction isolation level read committed, read write")
+            cursor.execute(SESSION_SPELLING)
+            yield cursor
+    finally:
+        with suppress(psycopg2.InterfaceError):  # the server is gone, and the error that says so is on its way
+            warehouse.autocommit = autocommit
 
 
 def open_batch(

@@ -11,17 +11,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 import psycopg2
 from psycopg2 import errors, sql
-from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as Connection
 
-from tieout.batches import SESSION_SPELLING, Totals, fold_totals, open_batch, seal_batch, totals_statement
+from tieout.batches import (
+    SESSION_SPELLING,
+    Totals,
+    fold_totals,
+    loading_transaction,
+    open_batch,
+    seal_batch,
+    totals_statement,
+)
 from tieout.sources import BATCH_ID, RAW_SCHEMA, Registry, Source, Table, canonical_type, raw_identifier
 
 SourceAddress = str | Callable[[], Connection]
@@ -144,7 +151,7 @@ def take_snapshot(
             f"{interval_start} to {interval_end} is no interval: give a start before the end, both with a time zone"
         )
     interval = (interval_start, interval_end)
-    with _loading_transaction(warehouse) as target:
+    with loading_transaction(warehouse) as target:
         batches = _lock_and_list(target, declared, interval)
         pending = [table for table in declared.tables if table.name not in batches]
         if pending:
@@ -155,29 +162,9 @@ def take_snapshot(
     return [batches[table.name] for table in declared.tables]
 
 
-@contextmanager
-def _loading_transaction(warehouse: Connection) -> Iterator[Any]:
-    if not isinstance(warehouse, Connection):
-        raise TypeError(
-            f"the warehouse connection comes from {type(warehouse).__module__}: open it with psycopg2.connect, "
-            "whose COPY streams (Airflow's PostgresHook gives one of psycopg 3 where that is installed)"
-        )
-    if warehouse.get_transaction_status() != TRANSACTION_STATUS_IDLE:
-        raise ValueError("the warehouse connection is inside a transaction: commit or roll it back first")
-    autocommit, warehouse.autocommit = warehouse.autocommit, False
-    try:
-        with warehouse, warehouse.cursor() as cursor:
-            cursor.execute("set transaction isolation level read committed, read write")
-            cursor.execute(SESSION_SPELLING)
-            cursor.execute(f"set local lock_timeout = '{WAREHOUSE_LOCK_TIMEOUT_S}s'")
-            yield cursor
-    finally:
-        with suppress(psycopg2.InterfaceError):  # the server is gone, and the error that says so is on its way
-            warehouse.autocommit = autocommit
-
-
 def _lock_and_list(cursor: Any, declared: Source, interval: tuple[datetime, datetime]) -> dict[str, Batch]:
     """Wait for the other run of this source, if any; then table -> the batch this interval already has."""
+    cursor.execute(f"set local lock_timeout = '{WAREHOUSE_LOCK_TIMEOUT_S}s'")
     try:
         cursor.execute("select pg_advisory_xact_lock(hashtextextended('tieout.snapshot.' || %s, 0))", (declared.name,))
     except errors.LockNotAvailable as error:

@@ -22,6 +22,8 @@ KINDS = ("snapshot", "file")
 MODES = ("incremental", "append", "full")
 CLASSIFICATIONS = ("public", "internal", "confidential", "personal")
 INTEGER_TYPES = ("bigint", "integer", "smallint")
+# Types whose values read alike in Python and in SQL: the key hash of a file's rows is taken in both.
+FILE_KEY_TYPES = (*INTEGER_TYPES, "text", "date")
 RAW_SCHEMA = "raw"
 BATCH_ID = "batch_id"
 FILE_ID = "file_id"
@@ -300,6 +302,11 @@ def _read_table(where: str, source: str, entry: dict[str, Any], inherited: dict[
             raise RegistryError(f"{where}: {name} is an amount in minor units and must be bigint")
     if meta["kind"] == "file" and columns[0].name != FILE_ID:
         raise RegistryError(f"{where}: the first column of a table loaded from files is {FILE_ID}")
+    for name in key:
+        if meta["kind"] == "file" and by_name[name].data_type not in FILE_KEY_TYPES:
+            raise RegistryError(
+                f"{where}: {name} is part of a file's key and must be one of {', '.join(FILE_KEY_TYPES)}"
+            )
     freshness = _pick(entry, "freshness", inherited["freshness"]) or {}
     raw_table = entry.get("identifier") or entry.get("name")
     if not NAME_PATTERN.fullmatch(str(raw_table)):

@@ -1,0 +1,435 @@
+"""The landing: files that others send, each loaded once, proven, or quarantined whole with a reason.
+
+A file is what its bytes are (sha256), whatever its name. Each one is loaded in a transaction of its own, so a
+bad file never stops the others and a crash leaves nothing of the file it hit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
+from tieout import files
+from tieout.batches import (
+    Totals,
+    TotalsMismatchError,
+    hashed_key,
+    key_hash_of,
+    loading_transaction,
+    open_batch,
+    seal_batch,
+)
+from tieout.sources import BATCH_ID, Registry, Table, raw_identifier
+
+Outcome = Literal["loaded", "known", "quarantined", "waiting", "empty", "failed"]
+
+CHUNK_BYTES = 1 << 20
+SPOOL_BUFFER_BYTES = 1 << 18
+# Names that senders use while they are still writing.
+UNFINISHED_SUFFIXES = (".tmp", ".part")
+# Opens each spooled row, to be replaced by the ids that are known only in the transaction. NUL is in no text of
+# Postgres, so it stands in no row.
+ROW_START = b"\x00"
+COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
+log = logging.getLogger(__name__)
+
+
+class LandingError(RuntimeError):
+    """The landing itself cannot be read; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class FileOutcome:
+    """What became of one file.
+
+    ``outcome``: ``loaded``; ``known``, its bytes were seen before, perhaps under another name (``reason`` tells
+    what became of them then); ``quarantined`` for ``reason``; ``waiting``, it was growing or went away while it was
+    read, look again later; ``empty``, it has no bytes; ``failed``, our reader broke on it, it is tried again once
+    the reader is repaired. Only ``loaded`` and ``quarantined`` leave a row in ops.files.
+    """
+
+    name: str
+    uri: str
+    outcome: Outcome
+    reason: str | None = None
+    sha256: str | None = None
+    file_id: int | None = None
+    format: str | None = None
+    size_bytes: int = 0
+    row_counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Arrival:
+    """A file as the walk saw it."""
+
+    path: Any
+    size_bytes: int
+    modified: Any
+
+
+def load_landing(root: Any, warehouse: Connection, registry: Registry, as_of: datetime) -> list[FileOutcome]:
+    """Load every new file below a folder, in the order of their paths.
+
+    Names that start with a dot or end in .tmp or .part are still being written and are passed over.
+
+    :param root: anything with the interface of pathlib.Path: a folder, or Airflow's ObjectStoragePath.
+    :param warehouse: the loader's psycopg2 connection, in no transaction.
+    :param as_of: the moment the run counts as; kept on files and batches.
+    :returns: one :class:`FileOutcome` a file; none for an empty folder.
+    :raises LandingError: the folder does not exist or cannot be listed.
+    :raises OSError: the local disk is full or cannot be written.
+    :raises psycopg2.Error: the warehouse failed; files loaded before stay loaded, the rest comes with the next run.
+    """
+    tables = {table.name: table for table in registry.tables if table.kind == "file"}
+    outcomes = []
+    for arrival in _walk(root):
+        outcome = _load_file(arrival, warehouse, tables, as_of)
+        log.info("%s: %s%s", outcome.name, outcome.outcome, f" ({outcome.reason})" if outcome.reason else "")
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _walk(root: Any) -> list[_Arrival]:
+    """All files below, sorted; sizes are taken now, so that one which grows while others load is noticed."""
+    try:
+        if not root.is_dir():
+            raise LandingError(f"the landing {root} is no folder: create it, or point TIEOUT_LANDING at the right one")
+        found: list[_Arrival] = []
+        folders = [root]
+        while folders:
+            for path in folders.pop().iterdir():
+                if path.name.startswith(".") or path.name.endswith(UNFINISHED_SUFFIXES):
+                    continue
+                if path.is_dir():
+                    if not path.is_symlink():  # which might lead round in a circle
+                        folders.append(path)
+                    continue
+                try:
+                    state = path.stat()
+                except FileNotFoundError:
+                    continue  # renamed since it was listed: the next run sees it under its new name
+                found.append(_Arrival(path, state.st_size, state.st_mtime))
+    except OSError as error:
+        raise LandingError(
+            f"the landing {root} cannot be listed: {error}. Check that it is there and readable"
+        ) from error
+    return sorted(found, key=lambda arrival: str(arrival.path))
+
+
+def _load_file(arrival: _Arrival, warehouse: Connection, tables: dict[str, Table], as_of: datetime) -> FileOutcome:
+    path = arrival.path
+    outcome = FileOutcome(path.name, str(path), "waiting", size_bytes=arrival.size_bytes)
+    if arrival.size_bytes == 0:
+        return replace(outcome, outcome="empty", reason="the file has no bytes: it is read once it has some")
+    with tempfile.TemporaryDirectory(prefix="tieout-landing-") as folder:
+        # The reader may look at the suffix, so the copy keeps the name; it can hold no separator.
+        copy = Path(folder) / "file" / path.name
+        copy.parent.mkdir()
+        try:
+            digest = _copy_and_digest(arrival, copy)
+        except _StillMovingError as moving:
+            return replace(outcome, reason=str(moving))
+        except _UnreadableError as unreadable:
+            return replace(outcome, outcome="failed", reason=str(unreadable))
+        outcome = replace(outcome, sha256=digest)
+        known = _find_known(warehouse, outcome)
+        if known is not None:
+            return known
+        with ExitStack() as stack:
+            spools = _Spools(Path(folder), tables, stack)
+            try:
+                reading = files.read(copy, spools.add)
+                spools.finish()
+                return _store(warehouse, outcome, reading, spools, as_of)
+            except files.Rejected as rejected:
+                return _quarantine(warehouse, outcome, str(rejected), rejected.reading, as_of)
+            except _RefusedContentError as refused:
+                return _quarantine(warehouse, outcome, str(refused), refused.reading, as_of)
+            except TotalsMismatchError as mismatch:
+                log.exception("raw is not what the reader gave for %s", path)
+                return replace(outcome, outcome="failed", reason=str(mismatch))
+            except (psycopg2.Error, MemoryError):
+                raise  # the warehouse's or this machine's trouble, not the file's
+            except Exception as broken:
+                if isinstance(broken, OSError) and broken.errno is not None:
+                    raise _local_disk_error(broken) from broken
+                log.exception("the reader broke on %s", path)
+                reason = f"the reader broke ({type(broken).__name__}: {broken}): report it; the file is tried again"
+                return replace(outcome, outcome="failed", reason=reason)
+
+
+class _StillMovingError(Exception):
+    """The file changed or vanished while it was copied."""
+
+
+class _UnreadableError(Exception):
+    """The landing does not give this one file out."""
+
+
+class _RefusedContentError(Exception):
+    """The content was read, yet may not be stored; carries the reading."""
+
+    def __init__(self, reason: str, reading: Any = None) -> None:
+        super().__init__(reason)
+        self.reading = reading
+
+
+def _copy_and_digest(arrival: _Arrival, target: Path) -> str:
+    digest = hashlib.sha256()
+    copied = 0
+    try:
+        with target.open("wb") as sink:
+            for chunk in _chunks(arrival.path):
+                digest.update(chunk)
+                copied += len(chunk)
+                sink.write(chunk)
+    except OSError as error:
+        raise _local_disk_error(error) from error
+    try:
+        state = arrival.path.stat()
+    except FileNotFoundError as error:
+        raise _StillMovingError("the file went away while it was read") from error
+    if (copied, state.st_size, state.st_mtime) != (arrival.size_bytes, arrival.size_bytes, arrival.modified):
+        raise _StillMovingError(
+            f"the file is still being written ({arrival.size_bytes} bytes when listed, {state.st_size} now): "
+            "it is read once it stays the same"
+        )
+    return digest.hexdigest()
+
+
+def _chunks(path: Any) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as source:
+            while chunk := source.read(CHUNK_BYTES):
+                yield chunk
+    except FileNotFoundError as error:
+        raise _StillMovingError("the file went away while it was read") from error
+    except OSError as error:
+        raise _UnreadableError(f"the file cannot be read: {error}. Check its permissions; it is tried again") from error
+
+
+def _local_disk_error(error: OSError) -> OSError:
+    where = tempfile.gettempdir()
+    said = f"files are copied to {where} before they are read, and that failed: {error.strerror}. "
+    return OSError(error.errno, f"{said}Free some space there, or point TMPDIR at another disk")
+
+
+class _Spools:
+    """Rows on their way to COPY: one temporary text file a table, counted and hashed as they pass."""
+
+    def __init__(self, folder: Path, tables: dict[str, Table], stack: ExitStack) -> None:
+        self.row_counts: dict[str, int] = {}
+        self.key_hashes: dict[str, int] = {}
+        self._files: dict[str, BinaryIO] = {}
+        self._keys: dict[str, tuple[int, ...]] = {}
+        self._widths: dict[str, int] = {}
+        self._folder = folder
+        self._tables = tables
+        self._stack = stack
+
+    def add(self, name: str, row: tuple[Any, ...]) -> None:
+        """Take one row of a table, its values in the order declared, without ``file_id``."""
+        spool = self._files.get(name) or self._open(name)
+        if len(row) != self._widths[name]:
+            raise ValueError(f"a row of {name} has {len(row)} values, {self._widths[name]} columns are declared")
+        text = "\t".join(map(_copy_text, row))
+        try:
+            encoded = text.encode()
+        except UnicodeEncodeError as error:
+            raise _RefusedContentError(f"{name}, row {self.row_counts[name] + 1}: text is no valid Unicode") from error
+        if ROW_START in encoded:
+            raise _RefusedContentError(f"{name}, row {self.row_counts[name] + 1}: text holds a NUL character")
+        spool.write(ROW_START + encoded + b"\n")
+        self.row_counts[name] += 1
+        self.key_hashes[name] += key_hash_of([row[position] for position in self._keys[name]])
+
+    def finish(self) -> None:
+        """All rows are there: write out what is buffered."""
+        for spool in self._files.values():
+            spool.flush()
+
+    def tables(self) -> Iterator[Table]:
+        """Tables that got rows, in the order declared."""
+        return (table for name, table in self._tables.items() if name in self._files)
+
+    def stream(self, name: str, batch_id: int, file_id: int) -> _Numbered:
+        """A table's rows for COPY, with their ids."""
+        spool = self._files[name]
+        spool.seek(0)
+        return _Numbered(spool, f"{batch_id}\t{file_id}\t".encode())
+
+    def _open(self, name: str) -> BinaryIO:
+        table = self._tables.get(name)
+        if table is None:
+            raise ValueError(
+                f"rows for {name}, which no source of kind file declares: declare it in the dbt source YAML"
+            )
+        names = table.column_names[1:]
+        self._widths[name] = len(names)
+        self._keys[name] = tuple(names.index(key) for key in hashed_key(table))
+        self.row_counts[name] = self.key_hashes[name] = 0
+        opened = (self._folder / f"{name}.copy").open("w+b", buffering=SPOOL_BUFFER_BYTES)
+        self._files[name] = self._stack.enter_context(opened)
+        return opened
+
+
+class _Numbered:
+    """A spool read as COPY text: the mark at each row's start becomes the row's batch and file id."""
+
+    def __init__(self, spool: BinaryIO, ids: bytes) -> None:
+        self._spool = spool
+        self._ids = ids
+
+    def read(self, size: int = CHUNK_BYTES) -> bytes:
+        """The next piece, b"" at the end; a bit more than ``size`` where ids were put in."""
+        return self._spool.read(size).replace(ROW_START, self._ids)
+
+
+def _copy_text(value: Any) -> str:
+    """One value as a field of COPY's text format; exact, so a float is refused."""
+    if value is None:
+        return "\\N"
+    if isinstance(value, str):
+        return value.translate(COPY_ESCAPES)
+    if isinstance(value, bool):
+        return "t" if value else "f"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise ValueError(f"{value} is no number that can be stored")
+        return format(value, "f")
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError(f"{value} has no time zone")
+        return value.isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(COPY_ESCAPES)
+    raise TypeError(f"{value!r} ({type(value).__name__}) has no exact text: readers give None, str, int, Decimal, ...")
+
+
+def _find_known(warehouse: Connection, outcome: FileOutcome) -> FileOutcome | None:
+    with loading_transaction(warehouse) as cursor:
+        cursor.execute("select file_id, name, status, reason from ops.files where sha256 = %s", (outcome.sha256,))
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    file_id, name, status, reason = row
+    what = f"same bytes as file {file_id} ({name}), {status}{f': {reason}' if reason else ''}"
+    return replace(outcome, outcome="known", reason=what, file_id=file_id)
+
+
+def _store(warehouse: Connection, outcome: FileOutcome, reading: Any, spools: _Spools, as_of: datetime) -> FileOutcome:
+    """Everything of one file in one transaction: identity, documents, batches, rows, totals compared."""
+    _refuse_stray_totals(reading, spools)
+    try:
+        with loading_transaction(warehouse) as cursor:
+            file_id = _enter_file(cursor, outcome, "loaded", None, reading, as_of)
+            if file_id is not None:
+                _enter_documents(cursor, file_id, reading)
+                for table in spools.tables():
+                    _copy_table(cursor, table, file_id, reading, spools, as_of)
+    except psycopg2.DataError as error:
+        said = str(error).strip().splitlines()[0]
+        raise _RefusedContentError(f"a value does not fit its column: {said}", reading) from error
+    except psycopg2.IntegrityError as error:
+        said = str(error).strip().splitlines()[0]
+        raise _RefusedContentError(f"a row breaks its table's declaration: {said}", reading) from error
+    if file_id is None:
+        return _find_known(warehouse, outcome) or outcome
+    return replace(
+        outcome, outcome="loaded", file_id=file_id, format=reading.format, row_counts=dict(spools.row_counts)
+    )  # fmt: skip
+
+
+def _refuse_stray_totals(reading: Any, spools: _Spools) -> None:
+    """A total for a table without rows says that rows were lost on the way."""
+    for (name, measure, currency), (rows, _) in reading.totals.items():
+        if rows and not spools.row_counts.get(name):
+            raise TotalsMismatchError(f"the total of {name}.{measure} in {currency} covers {rows} rows, none was given")
+
+
+def _enter_file(
+    cursor: Any, outcome: FileOutcome, status: str, reason: str | None, reading: Any, as_of: datetime
+) -> int | None:
+    """The new file's id; None when another run entered the same bytes first (it waits for that run's commit)."""
+    cursor.execute(
+        "insert into ops.files (sha256, name, uri, size_bytes, format, status, reason, origin, origin_account, "
+        "content_date, statement_count, entry_count, seen_at) "
+        "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (sha256) do nothing returning file_id",
+        (
+            outcome.sha256, outcome.name, outcome.uri, outcome.size_bytes, getattr(reading, "format", None), status,
+            reason, getattr(reading, "origin", None), getattr(reading, "origin_account", None),
+            getattr(reading, "content_date", None), getattr(reading, "statements", 0), getattr(reading, "entries", 0),
+            as_of,
+        ),
+    )  # fmt: skip
+    row = cursor.fetchone()
+    return None if row is None else int(row[0])
+
+
+def _enter_documents(cursor: Any, file_id: int, reading: Any) -> None:
+    documents: Iterable[tuple[str, str]] = reading.documents
+    for kind, identity in documents:
+        cursor.execute(
+            "insert into ops.documents (kind, identity, file_id) values (%s, %s, %s) on conflict do nothing",
+            (kind, identity, file_id),
+        )
+        if cursor.rowcount == 1:
+            continue
+        cursor.execute(
+            "select file_id, name from ops.documents join ops.files using (file_id) where kind = %s and identity = %s",
+            (kind, identity),
+        )
+        earlier_id, earlier_name = cursor.fetchone()
+        if earlier_id == file_id:
+            raise _RefusedContentError(f"{kind} {identity} stands in this file twice", reading)
+        raise _RefusedContentError(
+            f"{kind} {identity} was already loaded from file {earlier_id} ({earlier_name}): "
+            "the same document with other bytes is not loaded twice",
+            reading,
+        )
+
+
+def _copy_table(cursor: Any, table: Table, file_id: int, reading: Any, spools: _Spools, as_of: datetime) -> None:
+    batch_id = open_batch(cursor, table, as_of, file_id=file_id)
+    columns = sql.SQL(", ").join(map(sql.Identifier, (BATCH_ID, *table.column_names)))
+    cursor.copy_expert(
+        sql.SQL("copy {} ({}) from stdin").format(raw_identifier(table), columns),
+        spools.stream(table.name, batch_id, file_id),
+        CHUNK_BYTES,
+    )
+    amounts = {
+        (measure, currency): (rows, int(total_minor))
+        for (name, measure, currency), (rows, total_minor) in reading.totals.items()
+        if name == table.name and rows
+    }
+    expected = Totals(spools.row_counts[table.name], spools.key_hashes[table.name], amounts)
+    seal_batch(cursor, table, batch_id, expected)
+
+
+def _quarantine(warehouse: Connection, outcome: FileOutcome, reason: str, reading: Any, as_of: datetime) -> FileOutcome:
+    with loading_transaction(warehouse) as cursor:
+        file_id = _enter_file(cursor, outcome, "quarantined", reason, reading, as_of)
+    if file_id is None:
+        return _find_known(warehouse, outcome) or outcome
+    return replace(
+        outcome, outcome="quarantined", reason=reason, file_id=file_id, format=getattr(reading, "format", None)
+    )  # fmt: skip

@@ -197,6 +197,10 @@ class Machine:
             postgres.migrate(connection)
             ensure_raw_tables(connection, load_registry())
 
+    def payments_dsn(self, cluster: Cluster) -> str:
+        """URI of the sandbox's payment system for its owner, the sandbox; the pipeline has another, that only reads."""
+        return cluster.dsn("payments", PAYMENTS_OWNER)
+
     def environment(self) -> dict[str, str]:
         """What DAGs, dbt and the CLI are told about this machine, as environment variables."""
         cluster = self.cluster()

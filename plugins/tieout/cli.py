@@ -1,0 +1,292 @@
+"""The ``tieout`` command. Exit codes: 0 done, 1 something failed or the books are not proven, 2 bad input.
+
+Every command imports what it needs when it runs, so that ``tieout read`` starts in a moment.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import connection as Connection
+
+FAILED = 1
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+sandbox_app = typer.Typer(no_args_is_help=True, help="The sandbox payment system.")
+close_app = typer.Typer(no_args_is_help=True, help="Closes of the books.")
+app.add_typer(sandbox_app, name="sandbox")
+app.add_typer(close_app, name="close")
+
+# A pipe or a file has no width of its own: tables need room for amounts.
+console = Console(width=None if sys.stdout.isatty() else 160)
+complaints = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Turn the errors of this package into a message and an exit code; anything else is a bug and shows itself."""
+    from psycopg2 import OperationalError
+
+    from tieout.local import LocalError, UsageError
+    from tieout.overview import NothingPublishedError
+    from tieout.postgres import PostgresError
+    from tieout.sources import RegistryError
+    from tieout.walkthrough import Interrupted
+
+    try:
+        yield
+    except Interrupted as interrupted:
+        _complain(f"stopped by {interrupted}; nothing is left running, and the next run continues")
+        raise typer.Exit(INTERRUPTED) from None
+    except UsageError as error:
+        _complain(str(error))
+        raise typer.Exit(BAD_INPUT) from None
+    except (LocalError, PostgresError, RegistryError, NothingPublishedError) as error:
+        _complain(str(error))
+        raise typer.Exit(FAILED) from None
+    except OperationalError as error:
+        _complain(f"the database did not answer: {error}")
+        raise typer.Exit(FAILED) from None
+    except OSError as error:
+        if error.errno not in (28, 122):
+            raise
+        _complain(f"the disk is full ({error}): free some space, then run again")
+        raise typer.Exit(FAILED) from None
+
+
+def _complain(message: str) -> None:
+    complaints.print(message, style="red", markup=False, highlight=False)
+
+
+@contextmanager
+def warehouse(role: str = "postgres") -> Iterator[Connection]:
+    """A connection to the warehouse: TIEOUT_WAREHOUSE_DSN when set, else this machine's own server."""
+    import psycopg2
+
+    from tieout.local import Machine
+
+    dsn = os.environ.get("TIEOUT_WAREHOUSE_DSN")
+    if dsn:
+        connection = psycopg2.connect(dsn)
+        try:
+            yield connection
+        finally:
+            connection.close()
+        return
+    with Machine().databases() as cluster, cluster.connect("warehouse", role) as connection:
+        yield connection
+
+
+def _show_books() -> None:
+    from tieout import overview
+
+    with warehouse() as connection:
+        books = overview.read(connection)
+    overview.render(books, console)
+    if not books.proven:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def run(
+    payments_per_day: Annotated[int, typer.Option(min=1, help="Size of the sandbox.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sandbox.")] = 1,
+) -> None:
+    """Take the sandbox's days through Airflow to published books, and show them."""
+    from tieout import walkthrough
+    from tieout.local import Machine
+
+    with reported():
+        machine = Machine()
+        walkthrough.run(machine, payments_per_day, seed, console)
+        _show_books()
+    console.print(
+        f"\nWhere to look next\n"
+        f"  make up            Airflow's UI and the docs site\n"
+        f"  tieout incidents   every alert        tieout proof DATE   the proof line by line\n"
+        f"  {machine.landing}   drop a processor's report or a bank statement here",
+        markup=False, highlight=False,
+    )  # fmt: skip
+
+
+@app.command()
+def up() -> None:
+    """Serve Airflow's UI and the docs site until Ctrl-C."""
+    from tieout import walkthrough
+    from tieout.local import Machine
+
+    with reported():
+        walkthrough.up(Machine(), console)
+
+
+@app.command()
+def status() -> None:
+    """Show the books as they stand."""
+    with reported():
+        _show_books()
+
+
+@app.command()
+def clean(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Stop everything and remove the data of this machine's server."""
+    from tieout.airflow_local import Airflow
+    from tieout.local import Machine, state_folder
+
+    if not yes:
+        typer.confirm(f"Remove everything in {state_folder()} but its virtual environment?", abort=True)
+    with reported():
+        machine = Machine()
+        with machine.exclusive():
+            Airflow(machine).stop_leftovers()
+            machine.remove()
+
+
+@app.command()
+def read(
+    files: Annotated[list[Path], typer.Argument(help="Files as a processor or a bank sent them.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line per file.")] = False,
+) -> None:
+    """Read files as the ingest would, load nothing, and say what is in them."""
+    from tieout.reading import read_files
+
+    raise typer.Exit(read_files(files, as_json=as_json))
+
+
+@sandbox_app.command("advance")
+def sandbox_advance(day: Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], help="Business day.")]) -> None:
+    """Let one business day happen in the sandbox and outside, and set the checks' clock to its end."""
+    from tieout import sandbox, walkthrough
+    from tieout.local import Machine
+
+    with reported():
+        machine = Machine()
+        with machine.exclusive(), machine.databases() as cluster:
+            sandbox.advance(machine.payments_dsn(cluster), machine.landing, day.date())
+            walkthrough.set_clock(cluster, day.date())
+
+
+@app.command()
+def migrate() -> None:
+    """Apply the warehouse's migrations and make its raw tables."""
+    from tieout import postgres
+    from tieout.sources import ensure_raw_tables, load_registry
+
+    with reported(), warehouse() as connection:
+        applied = postgres.migrate(connection)
+        ensure_raw_tables(connection, load_registry())
+        connection.commit()
+    console.print(", ".join(applied) or "nothing to apply")
+
+
+@app.command()
+def deploy() -> None:
+    """Deploy the dbt project: seeds, empty tables, reader views, manifest."""
+    _deploy(force=True)
+    console.print("deployed")
+
+
+@app.command()
+def docs() -> None:
+    """Build the documentation site, where it is out of date, and say where it is."""
+    console.print(str(_deploy(force=False)), soft_wrap=True)
+
+
+def _deploy(force: bool) -> Path:
+    from tieout import close
+    from tieout.local import Machine, state_folder
+
+    with reported():
+        dsn = os.environ.get("TIEOUT_WAREHOUSE_DSN")
+        if dsn:
+            close.deploy(dsn, state_folder())
+            return close.generate_docs(dsn, state_folder())
+        machine = Machine()
+        with machine.exclusive(), machine.databases() as cluster:
+            machine.prepare(cluster)
+            if force:
+                machine.settings.deployed = ""
+            machine.deploy(cluster)
+        return machine.docs / "index.html"
+
+
+@close_app.command("abort")
+def close_abort(close_id: Annotated[int, typer.Argument(help="Number of the close, as ops.closes has it.")]) -> None:
+    """Give up a close that is not published: its run is fenced off, its batches are free for the next one."""
+    from tieout import close
+
+    with reported(), warehouse() as connection:
+        close.abort(connection, close_id)
+        connection.commit()
+    console.print(f"close {close_id} is aborted")
+
+
+@app.command()
+def incidents(every: Annotated[bool, typer.Option("--all", help="Resolved ones too.")] = False) -> None:
+    """Show open incidents and whether their messages were sent."""
+    with reported(), warehouse() as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "select i.incident_id, i.severity, i.check_name, i.subject, i.message, i.owner, i.opened_at, "
+            "i.resolved_at, "
+            "coalesce(string_agg(o.kind || case when o.sent_at is null then ' kept' else ' sent' end, ', ' "
+            "order by o.message_id), '-') "
+            "from ops.incidents i left join ops.outbox o using (incident_id) "
+            "where %s or i.resolved_at is null group by i.incident_id order by i.incident_id",
+            (every,),
+        )
+        rows = cursor.fetchall()
+    _print_table(("no", "severity", "check", "subject", "message", "owner", "opened", "resolved", "messages"), rows)
+
+
+@app.command()
+def proof(
+    day: Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], metavar="DATE", help="Business date.")],
+) -> None:
+    """Show the proof of a published close line by line; exit code 1 if it does not hold."""
+    with reported(), warehouse() as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "select check_name, subject, currency, expected_count, actual_count, expected_minor, actual_minor, "
+            "is_proven from published.proof where close_business_date = %s "
+            "order by is_proven, check_name, subject, currency",
+            (day.date(),),
+        )
+        rows = cursor.fetchall()
+    if not rows:
+        _complain(f"no close of {day.date()} is published")
+        raise typer.Exit(BAD_INPUT)
+    _print_table(("check", "subject", "currency", "expected", "found", "expected minor", "found minor", "proven"), rows)
+    if not all(row[-1] for row in rows):
+        raise typer.Exit(FAILED)
+
+
+def _print_table(columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+    from rich.table import Table
+
+    table = Table(*columns, box=None, header_style="dim", pad_edge=False)
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%d %H:%M}"
+    return "" if value is None else escape(str(value))
+
+
+if __name__ == "__main__":
+    app()

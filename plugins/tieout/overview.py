@@ -1,0 +1,374 @@
+"""The books as a controller wants to see them at the end of a day: what ties out, what is open, what is proven.
+
+Read in one REPEATABLE READ transaction, so that every figure belongs to the same close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from psycopg2.errors import InvalidSchemaName, UndefinedTable
+from psycopg2.extensions import connection as Connection
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tieout.money import to_text
+
+BREAKS_MAX = 40
+INCIDENTS_MAX = 12
+
+
+class NothingPublishedError(RuntimeError):
+    """No close has been published yet, so there are no books to show."""
+
+
+class Head(NamedTuple):
+    """The close that stands: the newest one published."""
+
+    book: str
+    business_date: date
+    close_id: int
+    published_at: datetime
+    closes: int
+    reporting_currency: str
+
+
+class Side(NamedTuple):
+    """One side of a reconciliation: numbers of items by how they ended the close."""
+
+    reconciliation: str
+    side: str
+    items: int
+    matched: int
+    excluded: int
+    open: int
+    timing: int
+
+
+class OpenBreaks(NamedTuple):
+    """Open breaks of one code; ``value_minor`` is what is at risk, in the reporting currency, None if unvalued."""
+
+    reconciliation: str
+    break_code: str
+    is_timing: bool
+    breaks: int
+    items: int
+    value_minor: int | None
+    oldest: date
+    owner: str
+
+
+class Proof(NamedTuple):
+    """One check of the proof: how many comparisons it made, how many failed, and the first that did."""
+
+    check_name: str
+    comparisons: int
+    failed: int
+    first_failure: str | None
+
+
+class Balance(NamedTuple):
+    """Balance of an account type in one currency, minor units, debit positive."""
+
+    currency: str
+    account_type: str
+    balance_minor: int
+
+
+class Incident(NamedTuple):
+    """An open incident, and whether its message has left."""
+
+    severity: str
+    check_name: str
+    subject: str
+    message: str
+    owner: str
+    opened_at: datetime
+    sent: bool
+
+
+class Kpi(NamedTuple):
+    """A figure over all published days; ``value`` is text in its own unit, ``target`` likewise."""
+
+    label: str
+    value: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Books:
+    """Everything the overview shows, of one close."""
+
+    head: Head
+    sides: list[Side]
+    breaks: list[OpenBreaks]
+    proofs: list[Proof]
+    broken_seals: list[int]
+    balances: list[Balance]
+    kpis: list[Kpi]
+    incidents: list[Incident]
+    resolved_incidents: int
+
+    @property
+    def unexplained(self) -> int:
+        """Comparisons of the proof that failed."""
+        return sum(proof.failed for proof in self.proofs)
+
+    @property
+    def proven(self) -> bool:
+        """Whether there is a proof, it holds, the books balance, and every close's seal fits its journal."""
+        balanced = all(
+            sum(balance.balance_minor for balance in group) == 0
+            for _, group in groupby(self.balances, key=lambda balance: balance.currency)
+        )
+        return bool(self.proofs and self.balances) and not self.unexplained and balanced and not self.broken_seals
+
+
+HEAD = """
+    select p.book, p.business_date, p.close_id, c.published_at,
+        (select count(*) from ops.published every where every.book = p.book), b.reporting_currency
+    from ops.published p
+    join ops.closes c on c.close_id = p.close_id
+    join rules.books b on b.book = p.book
+    where p.book = %(book)s
+    order by p.business_date desc limit 1"""
+SIDES = """
+    select s.reconciliation, s.side, sum(s.item_count)::bigint,
+        coalesce(sum(s.item_count) filter (where s.status = 'matched'), 0)::bigint,
+        coalesce(sum(s.item_count) filter (where s.status = 'excluded'), 0)::bigint,
+        coalesce(sum(s.item_count) filter (where s.status = 'open'), 0)::bigint,
+        coalesce(sum(s.item_count) filter (where s.status = 'open' and c.is_timing), 0)::bigint
+    from published.reconciliation_summary s
+    left join rules.break_codes c on c.break_code = s.outcome
+    where s.close_business_date = %(day)s
+    group by s.reconciliation, s.side order by s.reconciliation, s.side"""
+BREAKS = """
+    select reconciliation, break_code, is_timing, count(*), sum(item_count)::bigint,
+        case when bool_and(reporting_exposure_minor is not null) then sum(reporting_exposure_minor)::bigint end,
+        min(first_seen_business_date), min(owner)
+    from published.break_register
+    where close_business_date = %(day)s
+    group by reconciliation, break_code, is_timing
+    order by is_timing, 6 desc nulls first, reconciliation, break_code"""
+PROOFS = """
+    select check_name, count(*), count(*) filter (where is_proven is not true),
+        min(concat_ws(' ', subject, currency) || ': expected ' || expected_count || ' / ' || expected_minor
+            || ', found ' || actual_count || ' / ' || actual_minor) filter (where is_proven is not true)
+    from published.proof
+    where close_business_date = %(day)s
+    group by check_name order by check_name"""
+BALANCES = """
+    select currency, account_type, sum(balance_minor)::bigint
+    from published.trial_balance
+    where close_business_date = %(day)s
+    group by currency, account_type order by currency, account_type"""
+SEALS = """
+    select s.close_id
+    from (select *, lag(seal, 1, '') over (order by seal_no) as seal_before from ledger.seals) s
+    where s.lines_digest <> ledger.lines_digest(s.close_id)
+        or s.previous_seal <> s.seal_before
+        or s.seal <> encode(sha256(convert_to(
+            s.previous_seal || '|' || s.close_id || '|' || s.lines_digest, 'UTF8')), 'hex')
+    union all
+    select p.close_id from ops.published p where not exists (select from ledger.seals s where s.close_id = p.close_id)
+    order by 1"""
+INCIDENTS = """
+    select i.severity, i.check_name, i.subject, i.message, i.owner, i.opened_at,
+        exists (select from ops.outbox o where o.incident_id = i.incident_id and o.sent_at is not null)
+    from ops.incidents i
+    where i.resolved_at is null
+    order by i.severity, i.opened_at, i.check_name, i.subject"""
+RESOLVED = "select count(*) from ops.incidents where resolved_at is not null"
+DAILY = """
+    select sum(authorised_count)::bigint, sum(submitted_count)::bigint, sum(captured_reporting_minor)::bigint,
+        sum(refunded_reporting_minor)::bigint, sum(dispute_count)::bigint, sum(captured_count)::bigint,
+        sum(cost_reporting_minor)::bigint, sum(settled_reporting_minor)::bigint,
+        sum(settlement_lag_days_total)::bigint, sum(banked_count)::bigint
+    from published.kpi_daily"""
+MATCHED = """
+    select sum(matched_count)::bigint, sum(due_count)::bigint,
+        sum(matched_reporting_minor)::bigint, sum(due_reporting_minor)::bigint
+    from published.kpi_match where close_business_date = %(day)s"""
+TARGETS = "select metric, target_value from rules.kpi_targets where %(day)s >= valid_from and valid_to is null"
+
+
+def read(connection: Connection, book: str = "global") -> Books:
+    """The newest published books.
+
+    :param connection: to the warehouse, of a role that reads ``published``, ``rules``, ``ops`` and ``ledger``.
+    :raises NothingPublishedError: there are none.
+    """
+    connection.rollback()
+    connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+    try:
+        with connection, connection.cursor() as cursor:
+            given: dict[str, Any] = {"book": book}
+
+            def rows(query: str) -> list[tuple[Any, ...]]:
+                cursor.execute(query, given)
+                return cursor.fetchall()
+
+            found = rows(HEAD)
+            if not found:
+                raise NothingPublishedError(f"no close of book {book} is published yet")
+            head = Head(*found[0])
+            given["day"] = head.business_date
+            return Books(
+                head=head,
+                sides=[Side(*row) for row in rows(SIDES)],
+                breaks=[OpenBreaks(*row) for row in rows(BREAKS)],
+                proofs=[Proof(*row) for row in rows(PROOFS)],
+                broken_seals=[row[0] for row in rows(SEALS)],
+                balances=[Balance(*row) for row in rows(BALANCES)],
+                kpis=_kpis(rows(DAILY)[0], rows(MATCHED)[0], dict(rows(TARGETS)), head.reporting_currency),
+                incidents=[Incident(*row) for row in rows(INCIDENTS)],
+                resolved_incidents=rows(RESOLVED)[0][0],
+            )
+    except (UndefinedTable, InvalidSchemaName) as error:
+        raise NothingPublishedError(f"the warehouse is not deployed yet: {str(error).splitlines()[0]}") from error
+    finally:
+        connection.set_session(isolation_level="DEFAULT", readonly=False)
+
+
+def _kpis(daily: Sequence[Any], matched: Sequence[Any], targets: dict[str, Any], currency: str) -> list[Kpi]:
+    authorised, submitted, captured, refunded, disputes, captures, cost, settled, lag, banked = daily
+    matched_count, due_count, matched_minor, due_minor = matched
+
+    def ratio(label: str, metric: str, part: int | None, whole: int | None) -> Kpi:
+        target = targets.get(metric)
+        return Kpi(label, percent(part, whole), "" if target is None else f"{target:.1%}")
+
+    def mean(label: str, metric: str, unit: str, part: int | None, whole: int | None) -> Kpi:
+        target = targets.get(metric)
+        value = f"{part / whole:,.1f} {unit}" if part is not None and whole else "-"
+        return Kpi(label, value, "" if target is None else f"{target:,.0f} {unit}")
+
+    return [
+        ratio("authorisation rate", "authorisation_rate", authorised, submitted),
+        Kpi("captured volume", money(captured, currency), ""),
+        ratio("refund rate, by value", "refund_rate", refunded, captured),
+        ratio("dispute rate, by count", "dispute_rate", disputes, captures),
+        mean("cost of settled volume", "cost_bps", "bps", None if cost is None else cost * 10_000, settled),
+        mean("capture to bank", "settlement_lag_days", "days", lag, banked),
+        ratio("match rate, by count", "match_rate_by_count", matched_count, due_count),
+        ratio("match rate, by amount", "match_rate_by_amount", matched_minor, due_minor),
+    ]
+
+
+def percent(part: int | None, whole: int | None) -> str:
+    """A share with two decimals, ``-`` when there is nothing to take it of; never rounded up to 100%."""
+    if part is None or not whole:
+        return "-"
+    shown = f"{part / whole:.2%}"
+    return "99.99%" if shown == "100.00%" and part < whole else shown
+
+
+def money(minor: int | None, currency: str) -> str:
+    """Minor units with the currency's decimals and grouped digits; ``not valued`` for None."""
+    if minor is None:
+        return "not valued"
+    whole, _, decimals = to_text(abs(minor), currency).partition(".")
+    sign = "-" if minor < 0 else ""
+    return f"{sign}{int(whole):,}{'.' + decimals if decimals else ''} {currency}"
+
+
+def render(books: Books, console: Console) -> None:
+    """Print the books as tables."""
+    head = books.head
+    console.print()
+    console.rule(f"[bold]book {head.book}, business date {head.business_date}[/]", align="left")
+    console.print(
+        f"close {head.close_id}, the last of {head.closes}; published {head.published_at:%Y-%m-%d %H:%M:%S} UTC",
+        style="dim", highlight=False,
+    )  # fmt: skip
+    console.print(_sides(books))
+    console.print(_breaks(books))
+    console.print(_proofs(books))
+    console.print(_balances(books))
+    console.print(_kpi_table(books))
+    console.print(_incidents(books))
+    verdict = "[bold green]proven[/]" if books.proven else "[bold red]NOT PROVEN[/]"
+    console.print(f"The books are {verdict}.   unexplained: [bold]{books.unexplained}[/]", highlight=False)
+    for close_id in books.broken_seals:
+        console.print(f"[red]the journal of close {close_id} is not what was sealed[/]")
+
+
+def _table(title: str, *columns: str, numbers: int = 0) -> Table:
+    """A table whose last ``numbers`` columns are right-aligned."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, column in enumerate(columns):
+        right = place >= len(columns) - numbers
+        table.add_column(column, justify="right" if right else "left", header_style="dim", no_wrap=right)
+    return table
+
+
+def _sides(books: Books) -> Table:
+    columns = ("reconciliation", "side", "items", "matched", "excluded", "open", "of these not due")
+    table = _table("\nReconciliations", *columns, numbers=5)
+    for side in books.sides:
+        figures = (side.items, side.matched, side.excluded, side.open, side.timing)
+        table.add_row(side.reconciliation, side.side, *(f"{figure:,}" for figure in figures))
+    return table
+
+
+def _breaks(books: Books) -> Table:
+    columns = ("reconciliation", "code", "owner", "since", "breaks", "items", "value")
+    table = _table("\nOpen breaks, by what is at risk", *columns, numbers=3)
+    for found in books.breaks[:BREAKS_MAX]:
+        table.add_row(
+            found.reconciliation, found.break_code, found.owner, str(found.oldest), f"{found.breaks:,}",
+            f"{found.items:,}", money(found.value_minor, books.head.reporting_currency),
+            style="dim" if found.is_timing else None,
+        )  # fmt: skip
+    if len(books.breaks) > BREAKS_MAX:
+        table.add_row(f"and {len(books.breaks) - BREAKS_MAX} more codes", *[""] * 6)
+    return table
+
+
+def _proofs(books: Books) -> Table:
+    table = _table("\nProof", "check", "first difference", "compared", "unexplained", numbers=2)
+    for proof in books.proofs:
+        style = "red" if proof.failed else None
+        row = (proof.check_name, escape(proof.first_failure or ""), f"{proof.comparisons:,}", f"{proof.failed:,}")
+        table.add_row(*row, style=style)
+    return table
+
+
+def _balances(books: Books) -> Table:
+    currencies = sorted({balance.currency for balance in books.balances})
+    table = _table("\nTrial balance, debit positive", "account", *currencies, numbers=len(currencies))
+    cells = {(balance.account_type, balance.currency): balance.balance_minor for balance in books.balances}
+    for account in sorted({balance.account_type for balance in books.balances}):
+        table.add_row(account, *(_figure(cells.get((account, currency)), currency) for currency in currencies))
+    totals = [sum(row.balance_minor for row in books.balances if row.currency == currency) for currency in currencies]
+    figures = (_figure(total, currency) for total, currency in zip(totals, currencies, strict=True))
+    table.add_row("total", *figures, style="bold red" if any(totals) else "bold")
+    return table
+
+
+def _figure(minor: int | None, currency: str) -> str:
+    return "" if minor is None else money(minor, currency).rpartition(" ")[0]
+
+
+def _kpi_table(books: Books) -> Table:
+    table = _table("\nFigures over all published days", "metric", "value", "target", numbers=2)
+    for kpi in books.kpis:
+        table.add_row(*kpi)
+    return table
+
+
+def _incidents(books: Books) -> Table:
+    kept = sum(not incident.sent for incident in books.incidents)
+    title = f"\nAlerts: {len(books.incidents)} open ({kept} kept here, not sent), {books.resolved_incidents} resolved"
+    table = _table(title, "severity", "check", "subject", "message")
+    for found in books.incidents[:INCIDENTS_MAX]:
+        style = "red" if found.severity == "fail" else "yellow"
+        table.add_row(found.severity, found.check_name, escape(found.subject), escape(found.message), style=style)
+    if len(books.incidents) > INCIDENTS_MAX:
+        table.add_row("", f"and {len(books.incidents) - INCIDENTS_MAX} more", "", "tieout incidents")
+    return table

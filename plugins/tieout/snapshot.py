@@ -188,7 +188,7 @@ def _lock_and_list(cursor: Any, declared: Source, interval: tuple[datetime, date
 def _refuse_backward(cursor: Any, declared: Source, pending: list[Table], interval_end: datetime) -> None:
     cursor.execute(
         "select table_name, interval_end from ops.batches where source = %s and table_name = any(%s) "
-        "and interval_end > %s order by interval_end desc limit 1",
+        "and interval_end > %s order by interval_end desc, batch_id limit 1",
         (declared.name, [table.name for table in pending], interval_end),
     )
     later = cursor.fetchone()
@@ -227,7 +227,7 @@ def _open_snapshot(source: SourceAddress, declared: Source, tables: list[Table])
         with _source_errors(named, "taking a snapshot"), rows.cursor() as first, totals.cursor() as second:
             unreadable = _unreadable(first, declared, tables)
             readable = [table for table in tables if table.name not in unreadable]
-            first.execute(_BEGIN_READING)
+            first.execute(BEGIN_READING)
             if readable:
                 names = sql.SQL(", ").join(map(_source_identifier, readable))
                 first.execute(sql.SQL("lock table {} in access share mode").format(names))
@@ -236,7 +236,7 @@ def _open_snapshot(source: SourceAddress, declared: Source, tables: list[Table])
                 "from pg_current_snapshot() s"
             )
             (snapshot, horizon, next_xid), *_ = first.fetchall()
-            second.execute(_BEGIN_READING)
+            second.execute(BEGIN_READING)
             second.execute("set transaction snapshot %s", (snapshot,))
             shapes = {name: _Shape(problem=problem) for name, problem in unreadable.items()}
             shapes.update((table.name, _inspect(first, table)) for table in readable)
@@ -247,7 +247,7 @@ def _open_snapshot(source: SourceAddress, declared: Source, tables: list[Table])
 
 
 # Row security would silently hide rows from us: off means an error instead.
-_BEGIN_READING = (
+BEGIN_READING = (
     "begin isolation level repeatable read read only; "
     f"set local lock_timeout = '{SOURCE_LOCK_TIMEOUT_S}s'; "
     f"set local statement_timeout = '{STATEMENT_TIMEOUT_S}s'; "

@@ -1,0 +1,164 @@
+"""Checks of what the closes made: their state, their breaks, their build, the journal they sealed."""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime
+from hashlib import sha256
+
+from psycopg2.extensions import connection as Connection
+
+from tieout.business_days import read_calendar
+from tieout.findings import BOOK, DUE_HOURS, PLATFORM, Finding, Severity, blind, query
+from tieout.sources import Registry
+
+# The newest closes are re-proved by every run, each older one by one run of a day (a quarter of an hour each).
+SEALS_ALWAYS = 5
+SEALS_ROTATION = 96
+
+
+def close_state(connection: Connection, registry: Registry, as_of: datetime) -> list[Finding]:
+    """Is the newest close published, and is the newest business date that is due closed?"""
+    calendar = read_calendar(connection, BOOK)
+    due = calendar.last_due_day(as_of, DUE_HOURS)
+    newest = query(
+        connection,
+        "select business_date, state, failure from ops.closes where book = %s order by close_id desc limit 1",
+        (BOOK,),
+    )
+    head = query(connection, "select max(business_date) from ops.published where book = %s", (BOOK,))[0][0]
+    findings = []
+    if newest and newest[0][1] == "failed":
+        business_date, _, failure = newest[0]
+        findings.append(
+            Finding(
+                "close_state", f"{BOOK} close", "fail",
+                f"the close of {business_date} failed: {failure or 'no reason was kept'}. Until it is proven, readers "
+                f"see {head or 'no close'}", {"business_date": str(business_date)}, PLATFORM,
+            )
+        )  # fmt: skip
+    else:
+        state = newest[0][1] if newest else "not yet opened"
+        findings.append(
+            Finding("close_state", f"{BOOK} close", "ok", f"the newest close is {state}", {"state": state}, PLATFORM)
+        )
+    late_days = (due - head).days if head is not None else None
+    observed = {"published": str(head), "due": str(due)}
+    severity: Severity = "ok"
+    message = f"published up to {head}, due is {due}"
+    if late_days is None:
+        severity, message = "fail", f"no close was ever published, due is {due}"
+    elif late_days > 0:
+        severity = "warn" if late_days == 1 else "fail"
+        message += f": {late_days} day(s) late"
+    return [*findings, Finding("close_state", f"{BOOK} published", severity, message, observed, PLATFORM)]
+
+
+def breaks_over_threshold(connection: Connection, registry: Registry, as_of: datetime) -> list[Finding]:
+    """Does the head close hold open breaks above the thresholds of rules.severity_thresholds?
+
+    One finding per reconciliation and break code: critical ones fail, high ones warn. Codes that are mere timing
+    do not count.
+    """
+    head = _head_close(connection)
+    if head is None:
+        return [blind("breaks_over_threshold", "no close is published, so there are no breaks to look at")]
+    close_id, business_date = head
+    found = query(
+        connection,
+        "select r.reconciliation, r.break_code, count(*), count(*) filter (where r.severity = 'critical'), "
+        "  sum(abs(r.reporting_amount_minor)), min(r.first_seen_business_date), min(r.owner) "
+        "from published.break_register r join rules.break_codes c using (break_code) "
+        "where r.close_id = %s and not c.is_timing and r.severity in ('critical', 'high') "
+        "group by r.reconciliation, r.break_code order by r.reconciliation, r.break_code",
+        (close_id,),
+    )
+    currency = read_calendar(connection, BOOK).currency
+    findings = []
+    for reconciliation, code, items, critical, exposure_minor, first_seen, owner in found:
+        valued = "value unknown" if exposure_minor is None else f"{exposure_minor:.0f} minor units of {currency}"
+        message = (
+            f"{items} open item(s) above the threshold at the close of {business_date}, {critical} of them critical: "
+            f"{valued}, the oldest since {first_seen}"
+        )
+        observed = {
+            "close_id": close_id, "items": items, "critical": critical,
+            "exposure_minor": None if exposure_minor is None else int(exposure_minor), "currency": currency,
+        }  # fmt: skip
+        severity: Severity = "fail" if critical else "warn"
+        findings.append(
+            Finding("breaks_over_threshold", f"{reconciliation} {code}", severity, message, observed, owner or PLATFORM)
+        )
+    message = f"{len(findings)} kinds of break above the threshold at the close of {business_date}"
+    return [*findings, Finding("breaks_over_threshold", "head close", "ok", message, {"close_id": close_id}, PLATFORM)]
+
+
+def _head_close(connection: Connection) -> tuple[int, date] | None:
+    rows = query(
+        connection,
+        "select close_id, business_date from ops.published where book = %s order by business_date desc limit 1",
+        (BOOK,),
+    )
+    return (rows[0][0], rows[0][1]) if rows else None
+
+
+def dbt_results(connection: Connection, registry: Registry, as_of: datetime) -> list[Finding]:
+    """Did every model and test of the newest close that was built succeed? From ops.build_results."""
+    results = query(
+        connection,
+        "select close_id, node, status, message from ops.build_results "
+        "where close_id = (select max(close_id) from ops.build_results) order by node",
+    )
+    if not results:
+        return [blind("dbt_results", "no close has been built yet, so there are no results to look at")]
+    severities: dict[str, Severity] = {"success": "ok", "pass": "ok", "no-op": "ok", "warn": "warn"}
+    findings = []
+    for close_id, node, status, message in results:
+        severity = severities.get(status, "fail")
+        # Skipped nodes stand below one that failed, which is reported.
+        if severity != "ok" and status != "skipped":
+            said = re.sub(r"\s+", " ", message or "").strip()
+            findings.append(
+                Finding("dbt_results", node, severity, f"{status}: {said}"[:500], {"close_id": close_id}, PLATFORM)
+            )
+    skipped = sum(status == "skipped" for _, _, status, _ in results)
+    message = f"{len(results)} nodes of close {results[0][0]}: {len(findings)} not in order, {skipped} skipped"
+    severity = "ok" if findings or not skipped else "fail"
+    return [*findings, Finding("dbt_results", "build", severity, message, {"nodes": len(results)}, PLATFORM)]
+
+
+def journal_chain(connection: Connection, registry: Registry, as_of: datetime) -> list[Finding]:
+    """Is the journal what the closes sealed? The chain of seals is recomputed, and the lines behind the newest ones.
+
+    The lines of older closes are recomputed in turns, each at least once a day when the checks run every
+    quarter of an hour.
+    """
+    turn = int(as_of.timestamp()) // 900 % SEALS_ROTATION
+    seals = query(
+        connection,
+        "select seal_no, close_id, lines_digest, previous_seal, seal, line_count, "
+        "  case when seal_no > max(seal_no) over () - %s or seal_no %% %s = %s then ledger.lines_digest(close_id) end "
+        "from ledger.seals order by seal_no",
+        (SEALS_ALWAYS, SEALS_ROTATION, turn),
+    )
+    unsealed = query(
+        connection,
+        "select close_id from ledger.journal where close_id not in (select close_id from ledger.seals) limit 1",
+    )
+    if not seals and not unsealed:
+        return [blind("journal_chain", "no close is sealed yet, so there is no chain to look at")]
+    problems = [f"journal lines of close {close_id} have no seal" for (close_id,) in unsealed]
+    previous, proved = "", 0
+    for seal_no, close_id, digest, previous_seal, seal, line_count, recomputed in seals:
+        if previous_seal != previous:
+            problems.append(f"seal {seal_no} (close {close_id}) does not follow the seal before it")
+        if sha256(f"{previous_seal}|{close_id}|{digest}".encode()).hexdigest() != seal:
+            problems.append(f"seal {seal_no} (close {close_id}) is not the digest of its contents")
+        if recomputed is not None:
+            proved += 1
+            if recomputed != digest:
+                problems.append(f"the {line_count} lines sealed by close {close_id} were changed, removed or added to")
+        previous = seal
+    message = "; ".join(problems[:5]) or f"{len(seals)} seals follow each other, the lines of {proved} were recomputed"
+    observed = {"seals": len(seals), "recomputed": proved, "head": previous, "problems": problems[:20]}
+    return [Finding("journal_chain", "journal", "fail" if problems else "ok", message, observed, "finance-control")]

@@ -1,0 +1,497 @@
+"""The Airflow face of Tieout: thin operators over plain code.
+
+Every heavy import happens inside ``execute``: parsing a DAG file costs Airflow's own import and no more.
+A missing connection is an error that says how to add it; only Slack is optional.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook, BaseOperator, Connection
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from psycopg2.extensions import connection as PgConnection
+
+    from tieout.slack import SlackSender, WebhookSender
+
+BOOK = "global"
+LOADER = "warehouse_loader"
+BUILDER = "warehouse_builder"
+PUBLISHER = "warehouse_publisher"
+SLACK = "slack"
+STEPS = ("reconcile", "books", "monitoring")
+# Airflow's connection types that are a Postgres, and what their URI looks like.
+POSTGRES_TYPES = ("postgres", "postgresql")
+POSTGRES_URI = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+CONNECT_TIMEOUT_S = 10
+SLACK_TIMEOUT_S = 10
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+
+
+def find_connection(conn_id: str, example: str) -> Connection:
+    """The Airflow connection of that id.
+
+    :raises AirflowFailException: it is not defined; the message says how to add it.
+    """
+    try:
+        return BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException as error:
+        raise AirflowFailException(
+            f"Airflow has no connection {conn_id!r}. Add it: airflow connections add {conn_id} --conn-uri '{example}', "
+            f"or set the environment variable AIRFLOW_CONN_{conn_id.upper()}"
+        ) from error
+
+
+def postgres_arguments(conn_id: str) -> dict[str, Any]:
+    """The connection as libpq knows it: host, port, user, password, dbname, and what its extra adds (sslmode, ...)."""
+    found = find_connection(conn_id, POSTGRES_URI)
+    if found.conn_type not in POSTGRES_TYPES:
+        raise AirflowFailException(
+            f"connection {conn_id!r} is of type {found.conn_type!r}: it must be a Postgres, {POSTGRES_URI}"
+        )
+    arguments = {
+        "host": found.host, "port": found.port, "user": found.login,
+        "password": found.password, "dbname": found.schema,
+    }  # fmt: skip
+    extra = {name: value for name, value in found.extra_dejson.items() if isinstance(value, str | int)}
+    return {**extra, **{name: value for name, value in arguments.items() if value}}
+
+
+@contextmanager
+def warehouse(conn_id: str) -> Iterator[PgConnection]:
+    """A psycopg2 connection to the warehouse, closed at the end. (Airflow's hook may give one of psycopg 3.)"""
+    import psycopg2
+
+    arguments = postgres_arguments(conn_id)
+    try:
+        opened = psycopg2.connect(**{"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "tieout", **arguments})
+    except psycopg2.OperationalError as error:
+        raise AirflowException(
+            f"the warehouse does not answer on connection {conn_id!r} "
+            f"({arguments.get('host')}:{arguments.get('port')}): {str(error).strip()}. "
+            "Start it, or correct the connection"
+        ) from error
+    with closing(opened):
+        yield opened
+
+
+def business_clock(connection: PgConnection) -> datetime:
+    """What checks and loads call now: ``ops.as_of()``."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute("select ops.as_of()")
+        row = cursor.fetchone()
+    if row is None:
+        raise AirflowException("ops.as_of() returned nothing: run the migrations")
+    return row[0]  # type: ignore[no-any-return]
+
+
+def _parse_date(value: Any, name: str) -> date | None:
+    if value in (None, "", "None"):
+        return None
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError as error:
+        raise AirflowFailException(f"{name} must be a date such as 2026-10-28, got {str(value)[:40]!r}") from error
+
+
+def _parse_moment(value: Any, name: str) -> datetime | None:
+    if value in (None, "", "None"):
+        return None
+    try:
+        return datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise AirflowFailException(
+            f"{name} must be a time such as 2026-10-19T00:00:00+02:00, got {str(value)[:40]!r}"
+        ) from error
+
+
+def _require_name(value: str, name: str) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError(f"{name} must be a name of letters, digits, '_', '.' or '-', got {value!r}")
+    return value
+
+
+def resolve_interval(
+    context: Context, connection: PgConnection, book: str, business_date: Any, interval_start: Any
+) -> tuple[date, datetime, datetime]:
+    """Business date and its interval ``[start, next local midnight)`` in the book's zone.
+
+    Without a date it is the day before the run's (its data interval's end, or when it was asked for); without a
+    start, the local midnight the day begins with. A start without zone is the book's local time.
+    """
+    from tieout.business_days import read_calendar
+
+    with connection:
+        zone = read_calendar(connection, book).zone
+    day = _parse_date(business_date, "business_date")
+    if day is None:
+        moment = context.get("data_interval_end") or context["dag_run"].run_after
+        day = moment.astimezone(zone).date() - timedelta(days=1)
+    end = datetime.combine(day + timedelta(days=1), datetime.min.time(), zone)
+    start = _parse_moment(interval_start, "interval_start") or datetime.combine(day, datetime.min.time(), zone)
+    if start.tzinfo is None:
+        start = start.replace(tzinfo=zone)
+    if start >= end:
+        raise AirflowFailException(f"interval_start {start.isoformat()} lies after the end of {day}, {end.isoformat()}")
+    return day, start, end
+
+
+class ExtractSnapshotOperator(BaseOperator):
+    """Load every declared table of a source from one consistent snapshot, as the batches of one interval.
+
+    A repeated run of an interval changes nothing. A table that no longer keeps its declared contract is left out;
+    the others are loaded, then the task fails and names it.
+
+    :param source_name: source in the dbt source YAML, e.g. ``"payments"``; its ``meta.connection`` is where it is read.
+    :param business_date: e.g. ``"2026-10-28"``; empty for the day before the run. (templated)
+    :param interval_start: e.g. ``"2026-10-19T00:00:00+02:00"``; empty for the day's midnight. (templated)
+    :param book: whose zone cuts the days, e.g. ``"global"``.
+    :param warehouse_conn_id: e.g. ``"warehouse_loader"``.
+    """
+
+    template_fields: Sequence[str] = ("business_date", "interval_start")
+
+    def __init__(
+        self,
+        *,
+        source_name: str,
+        business_date: str = "",
+        interval_start: str = "",
+        book: str = BOOK,
+        warehouse_conn_id: str = LOADER,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source_name = _require_name(source_name, "source_name")
+        self.business_date = business_date
+        self.interval_start = interval_start
+        self.book = _require_name(book, "book")
+        self.warehouse_conn_id = _require_name(warehouse_conn_id, "warehouse_conn_id")
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Take the snapshot; returns the date, the interval and the rows loaded."""
+        from psycopg2.extensions import make_dsn
+
+        from tieout.snapshot import take_snapshot
+        from tieout.sources import load_registry
+
+        registry = load_registry()
+        source = registry.source(self.source_name)
+        dsn = make_dsn(**postgres_arguments(source.connection or self.source_name))
+        with warehouse(self.warehouse_conn_id) as connection:
+            day, start, end = resolve_interval(
+                context, connection, self.book, self.business_date, self.interval_start
+            )
+            as_of = business_clock(connection)
+            batches = take_snapshot(dsn, connection, registry, self.source_name, start, end, as_of)
+        for batch in batches:
+            said = batch.problem or f"{batch.row_count:,} rows up to {batch.content_until or 'nothing new'}"
+            self.log.info("%-24s %-9s %s", batch.table, batch.outcome, said)
+            if batch.added_columns:
+                columns = ", ".join(batch.added_columns)
+                self.log.warning("%s has columns nobody declared, they were left out: %s", batch.table, columns)
+        refused = [batch for batch in batches if batch.outcome == "refused"]
+        if refused:
+            raise AirflowFailException(
+                f"{len(refused)} of {len(batches)} tables of {self.source_name} were left out: "
+                + "; ".join(str(batch.problem) for batch in refused)
+            )
+        return {
+            "business_date": str(day), "interval_start": start.isoformat(), "interval_end": end.isoformat(),
+            "rows": sum(batch.row_count for batch in batches if batch.outcome == "loaded"),
+        }  # fmt: skip
+
+
+class LoadFilesOperator(BaseOperator):
+    """Load what arrived in the landing folder; each file once, proven, or quarantined with a reason.
+
+    Its outlets' events carry ``{"book", "business_date"}``: put it last, so that the event says all is there.
+
+    :param landing: an ObjectStoragePath URI, e.g. ``"s3://aws_default@bucket/landing"``; None reads TIEOUT_LANDING
+        when the task runs.
+    :param business_date: e.g. ``"2026-10-28"``; empty for the day before the run. (templated)
+    :param book: e.g. ``"global"``.
+    :param warehouse_conn_id: e.g. ``"warehouse_loader"``.
+    """
+
+    template_fields: Sequence[str] = ("business_date",)
+
+    def __init__(
+        self,
+        *,
+        landing: str | None = None,
+        business_date: str = "",
+        book: str = BOOK,
+        warehouse_conn_id: str = LOADER,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if landing is not None and "://" not in landing:
+            raise ValueError(f"landing must be a URI such as file:///data/landing, got {landing!r}")
+        self.landing = landing
+        self.business_date = business_date
+        self.book = _require_name(book, "book")
+        self.warehouse_conn_id = _require_name(warehouse_conn_id, "warehouse_conn_id")
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """Load the landing; returns how many files ended how."""
+        from collections import Counter
+
+        from airflow.sdk import ObjectStoragePath
+
+        from tieout.landing import load_landing
+        from tieout.sources import load_registry
+
+        landing = self.landing or os.environ.get("TIEOUT_LANDING", "")
+        if "://" not in landing:
+            raise AirflowFailException(
+                "no landing folder: set TIEOUT_LANDING to a URI such as file:///data/landing or s3://conn_id@bucket/path"
+            )
+        with warehouse(self.warehouse_conn_id) as connection:
+            day, _, _ = resolve_interval(context, connection, self.book, self.business_date, "")
+            as_of = business_clock(connection)
+            outcomes = load_landing(ObjectStoragePath(landing), connection, load_registry(), as_of)
+        counts = Counter(outcome.outcome for outcome in outcomes)
+        for outcome in outcomes:
+            if outcome.outcome == "loaded":
+                rows = ", ".join(f"{count:,} {table}" for table, count in outcome.row_counts.items())
+                self.log.info("%s: %s, %s", outcome.name, outcome.format, rows or "no rows")
+            elif outcome.outcome != "known":
+                self.log.warning("%s: %s, %s", outcome.name, outcome.outcome, outcome.reason)
+        self.log.info("%s files: %s", len(outcomes), dict(counts))
+        broken = [outcome for outcome in outcomes if outcome.outcome == "failed"]
+        if broken:
+            raise AirflowException(
+                f"{len(broken)} file(s) broke our own reader, all others are loaded: "
+                + "; ".join(f"{outcome.name}: {outcome.reason}" for outcome in broken)
+            )
+        for outlet in self.outlets:
+            context["outlet_events"][outlet].extra = {"book": self.book, "business_date": str(day)}
+        return {str(outcome): count for outcome, count in counts.items()}
+
+
+class OpenCloseOperator(BaseOperator):
+    """Open the close of a business date: fix its parent, its generation and the batches it consumes.
+
+    :param business_date: e.g. ``"2026-10-28"``; empty for the latest date of the asset events that triggered
+        the run. (templated)
+    :param book: e.g. ``"global"``.
+    :param warehouse_conn_id: e.g. ``"warehouse_loader"``.
+    """
+
+    template_fields: Sequence[str] = ("business_date",)
+
+    def __init__(
+        self, *, business_date: str = "", book: str = BOOK, warehouse_conn_id: str = LOADER, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.business_date = business_date
+        self.book = _require_name(book, "book")
+        self.warehouse_conn_id = _require_name(warehouse_conn_id, "warehouse_conn_id")
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Open it; returns the close for the tasks that follow."""
+        from tieout.close import open_close
+
+        day = _parse_date(self.business_date, "business_date") or self._announced(context)
+        with warehouse(self.warehouse_conn_id) as connection:
+            opened = open_close(connection, self.book, day, business_clock(connection))
+        self.log.info("close %s of %s, business date %s", opened.close_id, self.book, opened.business_date)
+        return {name: str(value) if isinstance(value, date) else value for name, value in asdict(opened).items()}
+
+    def _announced(self, context: Context) -> date:
+        announced = [
+            day
+            for events in (context.get("triggering_asset_events") or {}).values()
+            for event in events
+            if (event.extra or {}).get("book", self.book) == self.book
+            and (day := _parse_date((event.extra or {}).get("business_date"), "business_date of the asset event"))
+        ]
+        if not announced:
+            raise AirflowFailException(
+                "no business date: trigger the run with the parameter business_date, or let `ingest` trigger it"
+            )
+        return max(announced)
+
+
+class BuildCloseOperator(BaseOperator):
+    """Run one step of a close's dbt build in this process, and fail when the step's proof fails.
+
+    :param step: ``"reconcile"``, ``"books"`` or ``"monitoring"``.
+    :param close: what ``OpenCloseOperator`` returned, e.g. ``open_task.output``. (templated)
+    :param warehouse_conn_id: e.g. ``"warehouse_builder"``.
+    """
+
+    template_fields: Sequence[str] = ("close",)
+
+    def __init__(self, *, step: str, close: Any, warehouse_conn_id: str = BUILDER, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if step not in STEPS:
+            raise ValueError(f"step must be one of {', '.join(STEPS)}, got {step!r}")
+        self.step = step
+        self.close = close
+        self.warehouse_conn_id = _require_name(warehouse_conn_id, "warehouse_conn_id")
+
+    def execute(self, context: Context) -> None:
+        """Build the step and log each model."""
+        from tieout import close
+
+        close_id, token = _identity(self.close)
+        arguments = postgres_arguments(self.warehouse_conn_id)
+        builder = {
+            "host": arguments.get("host", "127.0.0.1"), "port": arguments.get("port", 5432),
+            "user": arguments.get("user"), "password": arguments.get("password", ""),
+            "database": arguments.get("dbname"),
+        }  # fmt: skip
+        state = Path(os.environ.get("TIEOUT_STATE") or Path(__file__).resolve().parents[2] / ".tieout")
+        try:
+            result = close.build(builder, close_id, token, self.step, state)
+        except close.CloseNotProven as error:
+            # The same rows fail the same way again: what helps is a person, not a retry.
+            raise AirflowFailException(str(error)) from error
+        for node in result.nodes:
+            self.log.info("%-8s %6.2f s  %s  %s", node.status, node.seconds, node.node, node.message or "")
+
+
+class PublishCloseOperator(BaseOperator):
+    """Book the proven close's journal and flip the readers' pointer to it, in one transaction.
+
+    :param close: what ``OpenCloseOperator`` returned, e.g. ``open_task.output``. (templated)
+    :param warehouse_conn_id: e.g. ``"warehouse_publisher"``.
+    """
+
+    template_fields: Sequence[str] = ("close",)
+
+    def __init__(self, *, close: Any, warehouse_conn_id: str = PUBLISHER, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.close = close
+        self.warehouse_conn_id = _require_name(warehouse_conn_id, "warehouse_conn_id")
+
+    def execute(self, context: Context) -> None:
+        """Publish it; a published close stays as it is."""
+        from tieout.close import publish
+
+        close_id, token = _identity(self.close)
+        with warehouse(self.warehouse_conn_id) as connection:
+            lines = publish(connection, close_id, token)
+        self.log.info("close %s is published, %s journal lines booked", close_id, lines)
+
+
+def _identity(close: Any) -> tuple[int, int]:
+    try:
+        return int(close["close_id"]), int(close["fencing_token"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise AirflowFailException(
+            f"close must be what OpenCloseOperator returned (close_id, fencing_token), got {str(close)[:80]!r}"
+        ) from error
+
+
+class CheckOperator(BaseOperator):
+    """Run every check and turn what they find into incidents and outbox messages.
+
+    :param warehouse_conn_id: e.g. ``"warehouse_loader"``; it reads everything and writes to ``ops``.
+    """
+
+    template_fields: Sequence[str] = ()
+
+    def __init__(self, *, warehouse_conn_id: str = LOADER, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.warehouse_conn_id = _require_name(warehouse_conn_id, "warehouse_conn_id")
+
+    def execute(self, context: Context) -> dict[str, int]:
+        """Check and record; a finding does not fail the task, it becomes an incident."""
+        from tieout.alerts import record
+        from tieout.checks import run_checks
+        from tieout.sources import load_registry
+
+        with warehouse(self.warehouse_conn_id) as connection:
+            as_of = business_clock(connection)
+            findings = run_checks(connection, load_registry(), as_of)
+            recorded = record(connection, findings, as_of)
+        for finding in findings:
+            level = {"ok": self.log.info, "warn": self.log.warning, "fail": self.log.error}[finding.severity]
+            level("%-4s %s · %s: %s", finding.severity, finding.check_name, finding.subject, finding.message)
+        self.log.info("as of %s: %s findings, incidents %s", as_of.isoformat(), len(findings), recorded._asdict())
+        return recorded._asdict()
+
+
+class DeliverAlertsOperator(BaseOperator):
+    """Send what the outbox holds to Slack; without a Slack connection everything is kept and shown.
+
+    :param slack_conn_id: a connection of type ``slack`` (a bot token as password, the channel in its extra:
+        ``{"channel": "#payments-alerts"}``) or ``slackwebhook``, e.g. ``"slack"``. It may be missing.
+    :param warehouse_conn_id: e.g. ``"warehouse_loader"``.
+    :param limit: messages sent one by one; more than that leave as one summary, e.g. ``20``.
+    """
+
+    template_fields: Sequence[str] = ()
+
+    def __init__(
+        self, *, slack_conn_id: str = SLACK, warehouse_conn_id: str = LOADER, limit: int = 20, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.slack_conn_id = _require_name(slack_conn_id, "slack_conn_id")
+        self.warehouse_conn_id = _require_name(warehouse_conn_id, "warehouse_conn_id")
+        if limit < 1:
+            raise ValueError(f"limit must be at least 1, got {limit}")
+        self.limit = limit
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Deliver; fails when the receiver did, so that the retry shows."""
+        from tieout.alerts import deliver
+
+        sender = slack_sender(self.slack_conn_id)
+        with warehouse(self.warehouse_conn_id) as connection:
+            done = deliver(
+                connection, sender.send if sender else None, business_clock(connection), self.limit,
+                sender.delivered if sender else None,
+            )  # fmt: skip
+        if sender is None:
+            self.log.warning(
+                "%s messages kept: there is no connection %r. To have them in Slack, add one of type slack "
+                "(password: bot token, extra: {\"channel\": \"#payments-alerts\"}) or slackwebhook; "
+                "until then the page Tieout shows them", done.waiting, self.slack_conn_id,
+            )  # fmt: skip
+        self.log.info("sent %s, failed %s, waiting %s", done.sent, done.failed, done.waiting)
+        if done.failed:
+            raise AirflowException(f"{done.failed} message(s) were not delivered and are kept: {done.last_error}")
+        return done._asdict()
+
+
+def slack_sender(conn_id: str) -> SlackSender | WebhookSender | None:
+    """The sender for a Slack connection, by its type; None when there is no such connection.
+
+    :raises AirflowFailException: the connection names no channel.
+    """
+    try:
+        found = BaseHook.get_connection(conn_id)
+    except AirflowNotFoundException:
+        return None
+    from airflow.providers.slack.hooks.slack import SlackHook
+    from airflow.providers.slack.hooks.slack_webhook import SlackWebhookHook
+
+    from tieout.slack import SlackSender, WebhookSender
+
+    # The client's own retries are off: a post whose answer was lost may have arrived, and is looked up first.
+    if found.conn_type == "slackwebhook":
+        return WebhookSender(
+            SlackWebhookHook(slack_webhook_conn_id=conn_id, timeout=SLACK_TIMEOUT_S, retry_handlers=[])
+        )
+    channel = found.extra_dejson.get("channel")
+    if not channel:
+        raise AirflowFailException(
+            f"connection {conn_id!r} names no channel: add {{\"channel\": \"#payments-alerts\"}} to its extra"
+        )
+    return SlackSender(
+        SlackHook(slack_conn_id=conn_id, timeout=SLACK_TIMEOUT_S, retry_handlers=[]), str(channel)
+    )

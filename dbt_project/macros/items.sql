@@ -1,0 +1,50 @@
+{# The one shape of an item, whichever side and reconciliation it belongs to. #}
+{% macro item_columns() %}
+    {{ return({
+        'item_key': 'text',
+        'reconciliation': 'text',
+        'side': 'text',
+        'item_type': 'text',
+        'source_reference': 'text',
+        'source_name': 'text',
+        'source_table': 'text',
+        'control_measure': 'text',
+        'control_count': 'bigint',
+        'control_minor': 'bigint',
+        'control_currency': 'text',
+        'amount_minor': 'bigint',
+        'currency': 'text',
+        'clearing_account': 'text',
+        'processor': 'text',
+        'processor_account': 'text',
+        'bank_account': 'text',
+        'merchant_id': 'text',
+        'market': 'text',
+        'method_type': 'text',
+        'network': 'text',
+        'strong_key': 'text',
+        'weak_key': 'text',
+        'batch_key': 'text',
+        'occurred_at': 'timestamptz',
+        'value_date': 'date',
+        'expected_date': 'date',
+        'due_date': 'date',
+        'fee_minor': 'bigint',
+        'fee_currency': 'text',
+        'intrinsic_code': 'text',
+        'exclusion_reason': 'text',
+        'is_reversal': 'boolean',
+        'batch_id': 'bigint',
+        'file_id': 'bigint',
+        'line_no': 'integer'
+    }) }}
+{% endmacro %}
+
+{# The same without the control totals: those count once, in the close that consumed the row. #}
+{% macro carried_item_columns() %}
+    {%- set carried = {} -%}
+    {%- for name, type in item_columns().items() if not name.startswith('control_') -%}
+        {%- do carried.update({name: type}) -%}
+    {%- endfor -%}
+    {{ return(carried) }}
+{% endmacro %}

@@ -1,0 +1,72 @@
+-- Everything this close has to explain: what it consumes and what its parent left open.
+{{ config(indexes=[{'columns': ['item_key'], 'unique': true}]) }}
+{%- set columns = item_columns() %}
+{%- set carried_columns = carried_item_columns() %}
+{%- set earlier_columns = dict(carried_columns, close_id='bigint', status='text', break_code='text', first_seen_business_date='date', last_changed_business_date='date') %}
+
+with
+
+ledger_items as (
+    select * from {{ ref('int_ledger_items') }}
+),
+
+settlement_items as (
+    select * from {{ ref('int_settlement_items') }}
+),
+
+bank_items as (
+    select * from {{ ref('int_bank_items') }}
+),
+
+earlier_items as (
+    select * from {{ earlier_rows('closes', 'reconciliation_items', earlier_columns) }} as earlier
+),
+
+consumed as (
+    select {{ columns.keys() | join(', ') }} from ledger_items
+    union all
+    select {{ columns.keys() | join(', ') }} from settlement_items
+    union all
+    select {{ columns.keys() | join(', ') }} from bank_items
+),
+
+carried as (
+    select
+        {{ carried_columns.keys() | join(', ') }},
+        break_code,
+        first_seen_business_date,
+        last_changed_business_date
+    from earlier_items
+    where close_id = {{ parent_close_id() }}
+        and (status = 'open' or exclusion_reason = 'FUTURE_DATED')
+),
+
+final as (
+    select
+        {% for name in columns %}{{ name }},
+        {% endfor -%}
+        false as is_carried,
+        null::text as carried_break_code,
+        null::date as first_seen_business_date,
+        null::date as last_changed_business_date,
+        exclusion_reason is null and value_date > {{ business_date() }} as is_future_dated
+    from consumed
+    union all
+    select
+        {% for name in columns -%}
+        {%- if name == 'control_count' %}0
+        {%- elif name == 'control_minor' %}0
+        {%- elif name.startswith('control_') %}null
+        {%- elif name == 'exclusion_reason' %}null
+        {%- else %}{{ name }}
+        {%- endif %},
+        {% endfor -%}
+        true,
+        break_code,
+        first_seen_business_date,
+        last_changed_business_date,
+        value_date > {{ business_date() }}
+    from carried
+)
+
+select * from final

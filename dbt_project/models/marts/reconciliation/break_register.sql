@@ -1,0 +1,126 @@
+with
+
+items as (
+    select * from {{ ref('reconciliation_items') }} where close_id = {{ close_id() }} and status = 'open'
+),
+
+codes as (
+    select * from {{ ref('break_codes') }}
+),
+
+thresholds as (
+    select * from {{ ref('severity_thresholds') }}
+),
+
+rates as (
+    select * from {{ ref('int_reporting_rates') }} where rate_date = {{ business_date() }}
+),
+
+days as (
+    select * from {{ ref('business_calendar') }}
+),
+
+grouped as (
+    select
+        reconciliation,
+        coalesce(group_id, item_key) as break_id,
+        currency,
+        min(break_code) as break_code,
+        count(*) as item_count,
+        coalesce(sum(amount_minor) filter (where side = 'left'), 0)::bigint as left_minor,
+        coalesce(sum(amount_minor) filter (where side = 'right'), 0)::bigint as right_minor,
+        sum(clearing_minor)::bigint as clearing_minor,
+        max(abs(fee_variance_minor)) as fee_variance_minor,
+        max(abs(amount_minor)) as largest_minor,
+        min(clearing_account) as clearing_account,
+        min(processor) as processor,
+        min(coalesce(bank_account, processor_account)) as account,
+        string_agg(source_reference, ' / ' order by side, source_reference) as source_references,
+        min(value_date) as value_date,
+        min(due_date) as due_date,
+        min(first_seen_business_date) as first_seen_business_date,
+        max(last_changed_business_date) as last_changed_business_date
+    from items
+    group by reconciliation, coalesce(group_id, item_key), currency
+),
+
+-- What is at risk: what clearing is off by, else the fee difference, else the amount the doubt is about.
+measured as (
+    select
+        grouped.*,
+        case
+            when grouped.clearing_minor <> 0 then abs(grouped.clearing_minor)
+            when grouped.break_code = 'FEE_VARIANCE' then grouped.fee_variance_minor
+            else grouped.largest_minor
+        end as exposure_minor,
+        today.business_day_no - first_day.business_day_no as age_business_days
+    from grouped
+    left join days as first_day
+        on grouped.currency = first_day.currency and grouped.first_seen_business_date = first_day.calendar_date
+    left join days as today
+        on grouped.currency = today.currency and today.calendar_date = {{ business_date() }}
+),
+
+valued as (
+    select
+        measured.*,
+        {{ to_reporting_minor('measured.exposure_minor', 'rates.rate', 'rates.exponent', 'rates.reporting_exponent') }} as reporting_exposure_minor
+    from measured
+    left join rates on measured.currency = rates.currency
+),
+
+graded as (
+    select
+        valued.*,
+        codes.owner,
+        codes.is_timing,
+        thresholds.severity,
+        row_number() over (
+            partition by valued.break_id, valued.currency
+            order by thresholds.severity_rank desc
+        ) as grade_rank
+    from valued
+    inner join codes on valued.break_code = codes.break_code
+    -- An exposure nobody can value is not a small one; a timing item is not trouble yet, whatever its size.
+    inner join thresholds
+        on thresholds.severity_rank = 1
+        or (
+            not codes.is_timing
+            and (
+                coalesce(valued.reporting_exposure_minor, 9223372036854775807) >= thresholds.exposure_minor_from
+                or valued.age_business_days >= thresholds.age_business_days_from
+            )
+        )
+),
+
+final as (
+    select
+        {{ close_id() }} as close_id,
+        {{ business_date() }} as business_date,
+        reconciliation,
+        break_id,
+        currency,
+        break_code,
+        severity,
+        owner,
+        is_timing,
+        item_count,
+        left_minor,
+        right_minor,
+        clearing_minor,
+        exposure_minor,
+        reporting_exposure_minor,
+        clearing_account,
+        processor,
+        account,
+        source_references,
+        value_date,
+        due_date,
+        first_seen_business_date,
+        last_changed_business_date,
+        age_business_days
+    from graded
+    where grade_rank = 1
+)
+
+select * from final

@@ -1,0 +1,229 @@
+-- depends_on: {{ ref('stg_visible_batches') }}
+{%- for node in raw_tables() %}
+-- depends_on: {{ source(node.source_name, node.name) }}
+{%- endfor %}
+{%- set staged = {
+    'captures': ref('stg_payments__captures'),
+    'refunds': ref('stg_payments__refunds'),
+    'disputes': ref('stg_payments__disputes'),
+    'payouts': ref('stg_payments__payouts'),
+    'fx_conversions': ref('stg_payments__fx_conversions'),
+    'payment_attempts': ref('stg_payments__payment_attempts'),
+    'settlement_lines': ref('stg_files__settlement_lines'),
+    'bank_entries': ref('stg_files__bank_entries'),
+} %}
+{%- set earlier_columns = {
+    'close_id': 'bigint', 'reconciliation': 'text', 'side': 'text', 'currency': 'text', 'status': 'text',
+    'exclusion_reason': 'text', 'amount_minor': 'bigint', 'item_key': 'text',
+} %}
+
+with
+
+close_batches as (
+    select * from {{ source('ops', 'close_batches') }} where close_id = {{ close_id() }}
+),
+
+batches as (
+    select * from {{ source('ops', 'batches') }}
+),
+
+batch_totals as (
+    select * from {{ source('ops', 'batch_totals') }}
+),
+
+new_items as (
+    select * from {{ ref('int_items') }} where not is_carried
+),
+
+items as (
+    select * from {{ ref('reconciliation_items') }} where close_id = {{ close_id() }}
+),
+
+earlier_items as (
+    select * from {{ earlier_rows('closes', 'reconciliation_items', earlier_columns) }} as earlier
+),
+
+consumed as (
+    select batches.*
+    from batches
+    inner join close_batches on batches.batch_id = close_batches.batch_id
+),
+
+-- 1. What raw holds is what the source had.
+source_totals as (
+    select source, table_name, batch_id, 'rows' as measure, 'XXX' as currency, row_count, key_hash as total
+    from consumed
+    where row_count > 0
+    union all
+    select consumed.source, consumed.table_name, consumed.batch_id, batch_totals.measure, batch_totals.currency,
+        batch_totals.row_count, batch_totals.sum_minor
+    from consumed
+    inner join batch_totals on consumed.batch_id = batch_totals.batch_id
+    where batch_totals.row_count > 0
+),
+
+raw_totals as (
+    {{ raw_totals() }}
+),
+
+compared_batches as (
+    select
+        coalesce(source_totals.table_name, raw_totals.table_name) as table_name,
+        coalesce(source_totals.measure, raw_totals.measure) as measure,
+        coalesce(source_totals.currency, raw_totals.currency) as currency,
+        coalesce(source_totals.batch_id, raw_totals.batch_id) as batch_id,
+        source_totals.row_count as expected_count,
+        raw_totals.row_count as actual_count,
+        source_totals.total as expected_total,
+        raw_totals.total as actual_total
+    from source_totals
+    full outer join raw_totals
+        on source_totals.batch_id = raw_totals.batch_id
+        and source_totals.measure = raw_totals.measure
+        and source_totals.currency = raw_totals.currency
+),
+
+source_to_raw as (
+    select
+        {{ proof_line(
+            'source_to_raw', "table_name || '.' || measure", 'currency',
+            'sum(expected_count)', 'sum(actual_count)', 'sum(expected_total)', 'sum(actual_total)',
+            "'batches ' || string_agg(batch_id::text, ', ' order by batch_id) filter (
+                where expected_count is distinct from actual_count or expected_total is distinct from actual_total)"
+        ) }}
+    from compared_batches
+    group by table_name, measure, currency
+),
+
+-- 2. Nothing is lost between raw and staging.
+staged as (
+    {% for table_name, relation in staged.items() %}
+    select '{{ table_name }}' as table_name, count(*) as row_count from {{ relation }}
+    {{ 'union all' if not loop.last }}
+    {%- endfor %}
+),
+
+consumed_rows as (
+    select table_name, sum(row_count) as row_count from consumed group by table_name
+),
+
+source_to_staging as (
+    select
+        {{ proof_line('source_to_staging', 'staged.table_name', "'XXX'", 'consumed_rows.row_count', 'staged.row_count', '0', '0') }}
+    from staged
+    left join consumed_rows on staged.table_name = consumed_rows.table_name
+),
+
+-- 3. Every amount the source counted is an item, with its sign and its currency.
+item_totals as (
+    select
+        source_table as table_name,
+        control_measure as measure,
+        control_currency as currency,
+        sum(control_count) as row_count,
+        sum(control_minor) as sum_minor
+    from new_items
+    where control_measure is not null
+    group by source_table, control_measure, control_currency
+),
+
+wanted_totals as (
+    select table_name, measure, currency, sum(row_count) as row_count, sum(total) as sum_minor
+    from source_totals
+    where (table_name, measure) in (
+        ('captures', 'amount_minor'), ('refunds', 'amount_minor'), ('disputes', 'amount_minor'),
+        ('settlement_lines', 'gross_minor'), ('settlement_lines', 'net_minor'), ('bank_entries', 'amount_minor')
+    )
+    group by table_name, measure, currency
+),
+
+source_to_items as (
+    select
+        {{ proof_line(
+            'source_to_items',
+            "coalesce(wanted_totals.table_name, item_totals.table_name) || '.' || coalesce(wanted_totals.measure, item_totals.measure)",
+            'coalesce(wanted_totals.currency, item_totals.currency)',
+            'wanted_totals.row_count', 'item_totals.row_count', 'wanted_totals.sum_minor', 'item_totals.sum_minor'
+        ) }}
+    from wanted_totals
+    full outer join item_totals
+        on wanted_totals.table_name = item_totals.table_name
+        and wanted_totals.measure = item_totals.measure
+        and wanted_totals.currency = item_totals.currency
+),
+
+-- 4. Newly consumed + carried = matched + open + excluded, in count and amount.
+incoming as (
+    select reconciliation, side, currency, item_key, amount_minor from new_items
+    union all
+    select reconciliation, side, currency, item_key, amount_minor
+    from earlier_items
+    where close_id = {{ parent_close_id() }} and (status = 'open' or exclusion_reason = 'FUTURE_DATED')
+),
+
+incoming_totals as (
+    select reconciliation, side, currency, count(*) as item_count, sum(amount_minor) as amount_minor
+    from incoming
+    group by reconciliation, side, currency
+),
+
+outcome_totals as (
+    select reconciliation, side, currency, count(*) as item_count, sum(amount_minor) as amount_minor
+    from items
+    where status in ('matched', 'open', 'excluded')
+        and (status = 'open') = (break_code is not null)
+        and (status = 'excluded') = (exclusion_reason is not null)
+    group by reconciliation, side, currency
+),
+
+explained as (
+    select
+        {{ proof_line(
+            'explained',
+            "coalesce(incoming_totals.reconciliation, outcome_totals.reconciliation) || '.' || coalesce(incoming_totals.side, outcome_totals.side)",
+            'coalesce(incoming_totals.currency, outcome_totals.currency)',
+            'incoming_totals.item_count', 'outcome_totals.item_count', 'incoming_totals.amount_minor', 'outcome_totals.amount_minor'
+        ) }}
+    from incoming_totals
+    full outer join outcome_totals
+        on incoming_totals.reconciliation = outcome_totals.reconciliation
+        and incoming_totals.side = outcome_totals.side
+        and incoming_totals.currency = outcome_totals.currency
+),
+
+-- 5. What is called matched comes to zero, group by group.
+matched_groups as (
+    select
+        reconciliation,
+        group_id,
+        currency,
+        sum(clearing_minor) as clearing_minor
+    from items
+    where status = 'matched'
+    group by reconciliation, group_id, currency
+),
+
+matched_to_zero as (
+    select
+        {{ proof_line(
+            'matched_to_zero', 'reconciliation', 'currency',
+            '0', 'count(*) filter (where clearing_minor <> 0)', '0', 'sum(abs(clearing_minor))',
+            "string_agg(group_id, ', ' order by group_id) filter (where clearing_minor <> 0)"
+        ) }}
+    from matched_groups
+    group by reconciliation, currency
+),
+
+final as (
+    select * from source_to_raw
+    union all
+    select * from source_to_staging
+    union all
+    select * from source_to_items
+    union all
+    select * from explained
+    union all
+    select * from matched_to_zero
+)
+
+select * from final

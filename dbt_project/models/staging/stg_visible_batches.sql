@@ -1,0 +1,21 @@
+{{ config(indexes=[{'columns': ['batch_id'], 'unique': true}]) }}
+
+with
+
+close_batches as (
+    select * from {{ source('ops', 'close_batches') }}
+),
+
+close_chain as (
+    select close_id from ops.close_chain({{ close_id() }})
+),
+
+final as (
+    select
+        close_batches.batch_id,
+        close_batches.close_id = {{ close_id() }} as is_consumed_now
+    from close_batches
+    inner join close_chain on close_batches.close_id = close_chain.close_id
+)
+
+select * from final

@@ -1,0 +1,261 @@
+"""The close: batches no ancestor consumed -> dbt -> proof -> publish.
+
+A close is opened over a fixed list of batches, built in steps, proven and published in one transaction.
+Whoever opens or takes over a close gets a fencing token; a run that was overtaken can no longer touch it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import psycopg2
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from tieout.dbt_runner import DbtRunner, NodeResult, Server, project_digest
+
+# What each step builds (a dbt tag) and the proof that has to hold before the next one may start.
+STEPS = {
+    "reconcile": "reconciliation.proof_items",
+    "books": "accounting.proof_clearing",
+    "monitoring": None,
+}
+PROVES = "books"
+UNPROVEN_SHOWN_MAX = 20
+
+
+class CloseRefused(RuntimeError):
+    """The close cannot be opened, built or published as asked; the message says what to do."""
+
+
+class CloseNotProven(RuntimeError):
+    """A model, a test or a line of the proof failed: the close is not published, readers keep the last proven one."""
+
+
+@dataclass(frozen=True)
+class Close:
+    """A close as its runner holds it; ``state`` is ``published`` when there was nothing left to do."""
+
+    close_id: int
+    book: str
+    business_date: date
+    parent_close_id: int
+    fencing_token: int
+    state: str
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step built, with the time its SQL took."""
+
+    step: str
+    nodes: Sequence[NodeResult]
+
+    @property
+    def sql_seconds(self) -> float:
+        """Seconds spent in models and tests."""
+        return sum(node.seconds for node in self.nodes)
+
+
+def open_close(connection: Connection, book: str, business_date: date, as_of: datetime) -> Close:
+    """Open the close of a business date over every committed batch that no ancestor consumed, or take it over.
+
+    A published date is returned as it is. A close that failed or whose runner died is taken over with a new
+    fencing token and a fresh list of batches: nothing of it was published, so nothing is rewritten.
+
+    :raises CloseRefused: another date's close is unfinished, a later date stands, or there is nothing to close.
+    """
+    with connection, connection.cursor() as cursor:
+        cursor.execute("select pg_advisory_xact_lock(hashtext('tieout close ' || %s))", (book,))
+        cursor.execute(
+            "select c.close_id, coalesce(c.parent_close_id, 0), c.fencing_token from ops.published p "
+            "join ops.closes c using (close_id) where p.book = %s and p.business_date = %s",
+            (book, business_date),
+        )
+        published = cursor.fetchone()
+        if published is not None:
+            return Close(published[0], book, business_date, published[1], published[2], "published")
+
+        cursor.execute(
+            "select close_id, business_date from ops.published where book = %s order by business_date desc limit 1",
+            (book,),
+        )
+        parent_close_id, parent_date = cursor.fetchone() or (None, None)
+        if parent_date is not None and parent_date > business_date:
+            raise CloseRefused(
+                f"book {book} is published up to {parent_date}: {business_date} lies before it. "
+                "Late data enters the next close with its own value date"
+            )
+        close_id, token = _claim(cursor, book, business_date, parent_close_id, as_of)
+        cursor.execute("delete from ops.close_batches where close_id = %s", (close_id,))
+        cursor.execute(
+            "insert into ops.close_batches (close_id, batch_id) "
+            "select %s, b.batch_id from ops.batches b where not exists ("
+            "  select from ops.close_batches taken where taken.batch_id = b.batch_id"
+            "  and taken.close_id in (select close_id from ops.close_chain(%s)))",
+            (close_id, parent_close_id),
+        )
+        if cursor.rowcount == 0:
+            raise CloseRefused(f"nothing was loaded since the last close: run the ingest of {business_date} first")
+        return Close(close_id, book, business_date, parent_close_id or 0, token, "running")
+
+
+def _claim(
+    cursor: Cursor, book: str, business_date: date, parent_close_id: int | None, as_of: datetime
+) -> tuple[int, int]:
+    digest = project_digest()
+    cursor.execute(
+        "select close_id, business_date, state from ops.closes "
+        "where book = %s and state in ('running', 'failed', 'proven') for update",
+        (book,),
+    )
+    unfinished = cursor.fetchone()
+    if unfinished is not None and unfinished[1] != business_date:
+        raise CloseRefused(
+            f"close {unfinished[0]} of {unfinished[1]} is {unfinished[2]}: run it again until it is published, "
+            f"or give it up with: tieout close abort {unfinished[0]}"
+        )
+    if unfinished is not None:
+        cursor.execute(
+            "update ops.closes set state = 'running', fencing_token = fencing_token + 1, failure = null, "
+            "rules_digest = %s, as_of = %s, parent_close_id = %s where close_id = %s returning close_id, fencing_token",
+            (digest, as_of, parent_close_id, unfinished[0]),
+        )
+    else:
+        cursor.execute(
+            "insert into ops.closes (book, business_date, generation, parent_close_id, state, rules_digest, as_of) "
+            "select %(book)s, %(date)s, coalesce(max(generation), 0) + 1, %(parent)s, 'running', %(digest)s, %(as_of)s "
+            "from ops.closes where book = %(book)s and business_date = %(date)s returning close_id, fencing_token",
+            {"book": book, "date": business_date, "parent": parent_close_id, "digest": digest, "as_of": as_of},
+        )
+    claimed = cursor.fetchone()
+    if claimed is None:
+        raise CloseRefused(f"close of {business_date} vanished while it was claimed: run it again")
+    return int(claimed[0]), int(claimed[1])
+
+
+def build(server: Server, close_id: int, fencing_token: int, step: str, state: Path) -> StepResult:
+    """Build one step of a close with dbt and hold it against its proof.
+
+    :param step: ``reconcile``, ``books`` (which proves the close) or ``monitoring``.
+    :raises CloseNotProven: a model, test or line of the proof failed; the close is marked failed.
+    :raises CloseRefused: the close was taken over, or is not at this step.
+    """
+    if step not in STEPS:
+        raise ValueError(f"unknown step {step!r}: use one of {', '.join(STEPS)}")
+    connection = psycopg2.connect(
+        host=server.host, port=server.port, user=server.user, password=server.password, dbname=server.database
+    )
+    try:
+        variables = _held(connection, close_id, fencing_token)
+        nodes = DbtRunner(server, state).run(
+            ["build", "--select", f"tag:{step}", "--exclude-resource-type", "seed", "unit_test",
+             "--indirect-selection", "buildable"],
+            variables,
+            name=f"close-{close_id}/{step}",
+        )  # fmt: skip
+        _record(connection, close_id, step, nodes)
+        problems = [f"{n.node}: {n.message or n.status}" for n in nodes if n.status in ("error", "fail")]
+        proof = STEPS[step]
+        if proof is not None and not problems:
+            problems = _unproven(connection, proof, close_id)
+        _held(connection, close_id, fencing_token)
+        if problems:
+            _set_state(connection, close_id, fencing_token, "failed", "\n".join(problems))
+            raise CloseNotProven(
+                f"close {close_id} of {variables['business_date']} is not proven at step {step}:\n" + "\n".join(problems)
+            )
+        if step == PROVES:
+            _set_state(connection, close_id, fencing_token, "proven", None)
+    finally:
+        connection.close()
+    return StepResult(step, nodes)
+
+
+def publish(connection: Connection, close_id: int, fencing_token: int) -> int:
+    """Book the journal and flip the pointer, in one transaction.
+
+    :returns: journal lines booked now; 0 when the close was already published.
+    :raises psycopg2.Error: the database refused (not proven, overtaken, unbalanced); nothing has changed.
+    """
+    with connection, connection.cursor() as cursor:
+        cursor.execute("select ledger.publish_close(%s, %s)", (close_id, fencing_token))
+        row = cursor.fetchone()
+    return int(row[0]) if row else 0
+
+
+def abort(connection: Connection, close_id: int) -> str:
+    """Give an unpublished close up; its batches are free for the next one.
+
+    :returns: the state it was in.
+    :raises CloseRefused: there is no such close, or it is published.
+    """
+    with connection, connection.cursor() as cursor:
+        cursor.execute("select state from ops.closes where close_id = %s for update", (close_id,))
+        row = cursor.fetchone()
+        if row is None:
+            raise CloseRefused(f"there is no close {close_id}")
+        if row[0] in ("published", "superseded"):
+            raise CloseRefused(f"close {close_id} is {row[0]} and stays as it is")
+        cursor.execute("delete from ops.close_batches where close_id = %s", (close_id,))
+        cursor.execute(
+            "update ops.closes set state = 'superseded', fencing_token = fencing_token + 1 where close_id = %s",
+            (close_id,),
+        )
+    return str(row[0])
+
+
+def _held(connection: Connection, close_id: int, fencing_token: int) -> dict[str, object]:
+    """The dbt variables of a close, if this run still holds it."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "select business_date, coalesce(parent_close_id, 0), fencing_token from ops.closes where close_id = %s",
+            (close_id,),
+        )
+        row = cursor.fetchone()
+    if row is None:
+        raise CloseRefused(f"there is no close {close_id}")
+    if row[2] != fencing_token:
+        raise CloseRefused(f"close {close_id} was taken over by another run: this one stops here")
+    return {"close_id": close_id, "parent_close_id": row[1], "business_date": row[0].isoformat()}
+
+
+def _record(connection: Connection, close_id: int, step: str, nodes: Sequence[NodeResult]) -> None:
+    with connection, connection.cursor() as cursor:
+        cursor.execute("delete from ops.build_results where close_id = %s and step = %s", (close_id, step))
+        cursor.executemany(
+            "insert into ops.build_results (close_id, step, node, resource_type, status, seconds, message) "
+            "values (%s, %s, %s, %s, %s, %s, %s)",
+            [(close_id, step, n.node, n.resource_type, n.status, n.seconds, n.message) for n in nodes],
+        )
+
+
+def _unproven(connection: Connection, proof: str, close_id: int) -> list[str]:
+    """The lines of a proof that do not hold, as sentences; a proof without lines proves nothing."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "select check_name, subject, currency, expected_count, actual_count, expected_minor, actual_minor, detail, "
+            f"is_proven from {proof} where close_id = %s order by is_proven, check_name, subject, currency",
+            (close_id,),
+        )
+        rows = cursor.fetchall()
+    if not rows:
+        return [f"{proof} is empty: there is nothing to prove the close with"]
+    return [
+        f"{check} {subject} {currency}: expected {expected_count} items and {expected_minor} minor units, "
+        f"found {actual_count} and {actual_minor}" + (f" ({detail})" if detail else "")
+        for check, subject, currency, expected_count, actual_count, expected_minor, actual_minor, detail, proven in rows
+        if not proven
+    ][:UNPROVEN_SHOWN_MAX]
+
+
+def _set_state(connection: Connection, close_id: int, fencing_token: int, state: str, failure: str | None) -> None:
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "update ops.closes set state = %s, failure = %s "
+            "where close_id = %s and fencing_token = %s and state <> 'published'",
+            (state, failure, close_id, fencing_token),
+        )

@@ -1,0 +1,217 @@
+"""The dbt project, run inside this process: deployed once, built step by step for each close, documented.
+
+A changed ``--vars`` makes dbt parse the whole project again, so the parsed manifest is kept under a digest of the
+project's files and handed to every run; a run writes its artifacts to a folder of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
+PROJECT_SUFFIXES = {".sql", ".yml", ".csv", ".md"}
+ERROR_CHARS_MAX = 600
+
+
+class DbtFailed(RuntimeError):
+    """dbt could not do what was asked; the message holds its own words."""
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """How one model or test ended: ``status`` is dbt's word, ``seconds`` the time it took."""
+
+    node: str
+    resource_type: str
+    status: str
+    seconds: float
+    message: str
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where dbt connects to, and as whom."""
+
+    host: str
+    port: int
+    user: str
+    password: str
+    database: str
+
+    @classmethod
+    def from_dsn(cls, dsn: str) -> Server:
+        """Read a libpq URI such as ``postgresql://user:secret@127.0.0.1:5432/warehouse``."""
+        parts = urlsplit(dsn)
+        return cls(
+            host=parts.hostname or "127.0.0.1",
+            port=parts.port or 5432,
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+            database=parts.path.lstrip("/"),
+        )
+
+    def environment(self) -> dict[str, str]:
+        """The variables ``profiles.yml`` reads."""
+        return {
+            "TIEOUT_PG_HOST": self.host,
+            "TIEOUT_PG_PORT": str(self.port),
+            "TIEOUT_PG_USER": self.user,
+            "TIEOUT_PG_PASSWORD": self.password,
+            "TIEOUT_PG_DATABASE": self.database,
+        }
+
+
+def project_digest(project: Path = PROJECT) -> str:
+    """sha256 over every file that decides what a close computes: rules, models, macros, tests."""
+    digest = hashlib.sha256()
+    for path in sorted(project.rglob("*")):
+        relative = path.relative_to(project)
+        if path.suffix in PROJECT_SUFFIXES and relative.parts[0] not in ("target", "logs"):
+            digest.update(str(relative).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+class DbtRunner:
+    """Runs this project against one server.
+
+    :param server: where the warehouse is.
+    :param state: folder for manifests, artifacts and logs.
+    """
+
+    def __init__(self, server: Server, state: Path, project: Path = PROJECT) -> None:
+        self.server = server
+        self.folder = state / "dbt"
+        self.project = project
+
+    def run(
+        self, command: Sequence[str], variables: Mapping[str, object] | None = None, *, name: str
+    ) -> list[NodeResult]:
+        """Run one dbt command with the kept manifest; its artifacts go to ``<state>/dbt/<name>``.
+
+        :returns: one result a node that ran, in dbt's order.
+        :raises DbtFailed: dbt itself could not run. Failed models and tests are results, not errors.
+        """
+        from dbt.cli.main import dbtRunner
+
+        with self._environment():
+            outcome = dbtRunner(manifest=self._manifest()).invoke(
+                [*command, *self._options(name), "--vars", json.dumps(dict(variables or {}))]
+            )
+        if outcome.exception is not None:
+            raise DbtFailed(f"dbt {' '.join(command)}: {outcome.exception}") from outcome.exception
+        return list(_node_results(outcome.result))
+
+    def deploy(self) -> None:
+        """Parse the project, load the seeds, make the marts' empty tables and the views readers use.
+
+        :raises DbtFailed: something did not build; the message names it.
+        """
+        for command in (["seed", "--full-refresh"], ["run"]):
+            failed = [r for r in self.run(command, name="deploy") if r.status not in ("success", "no-op")]
+            if failed:
+                raise DbtFailed("; ".join(f"{r.node}: {r.message}" for r in failed))
+        self._make_reader_views()
+
+    def docs(self) -> Path:
+        """Write the documentation site as one static page and return its path."""
+        from dbt.cli.main import dbtRunner
+
+        with self._environment():
+            outcome = dbtRunner().invoke(["docs", "generate", "--static", *self._options("docs")])
+        if not outcome.success:
+            raise DbtFailed(f"dbt docs generate: {outcome.exception or outcome.result}")
+        return self.folder / "docs" / "static_index.html"
+
+    def _options(self, name: str) -> list[str]:
+        target = self.folder / name
+        return [
+            "--project-dir", str(self.project), "--profiles-dir", str(self.project),
+            "--target-path", str(target), "--log-path", str(self.folder / "logs"),
+            "--quiet", "--no-print", "--no-use-colors",
+        ]  # fmt: skip
+
+    @contextmanager
+    def _environment(self) -> Iterator[None]:
+        before = dict(os.environ)
+        os.environ.update(self.server.environment())
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+    def _manifest(self) -> Any:
+        """The parsed project: read back when it is the same project for the same database, else parsed now."""
+        from dbt.cli.main import dbtRunner
+        from dbt.contracts.graph.manifest import Manifest
+        from dbt.parser.manifest import extended_mashumaro_encoder, extended_mashumuro_decoder
+
+        key = hashlib.sha256(f"{project_digest(self.project)} {self.server.database}".encode()).hexdigest()[:24]
+        kept = self.folder / "manifests" / f"{key}.msgpack"
+        if kept.exists():
+            return Manifest.from_msgpack(kept.read_bytes(), decoder=extended_mashumuro_decoder)
+        outcome = dbtRunner().invoke(["parse", *self._options("parse"), "--no-partial-parse"])
+        if not outcome.success or not isinstance(outcome.result, Manifest):
+            raise DbtFailed(f"the dbt project does not parse: {outcome.exception}")
+        shutil.rmtree(kept.parent, ignore_errors=True)
+        kept.parent.mkdir(parents=True)
+        written = kept.with_suffix(f".{os.getpid()}.tmp")
+        written.write_bytes(outcome.result.to_msgpack(extended_mashumaro_encoder))
+        written.replace(kept)
+        return outcome.result
+
+    def _make_reader_views(self) -> None:
+        """One view a published mart: the close that stands for each business date, columns spelled out."""
+        import psycopg2
+        from psycopg2 import sql
+
+        nodes = [
+            node
+            for node in self._manifest().nodes.values()
+            if node.resource_type == "model" and "published" in node.tags
+        ]
+        server = self.server
+        connection = psycopg2.connect(
+            host=server.host, port=server.port, user=server.user, password=server.password, dbname=server.database
+        )
+        try:
+            with connection, connection.cursor() as cursor:
+                for node in nodes:
+                    mart = sql.Identifier(node.schema, node.name)
+                    # Deploying built the tables for close 0, which consumes nothing; what such a close says is noise.
+                    cursor.execute(sql.SQL("delete from {} where close_id = 0").format(mart))
+                    cursor.execute(
+                        "select column_name from information_schema.columns "
+                        "where table_schema = %s and table_name = %s order by ordinal_position",
+                        (node.schema, node.name),
+                    )
+                    columns = [sql.Identifier("mart", row[0]) for row in cursor.fetchall()]
+                    select = sql.SQL(
+                        "select {} from {} as mart join ops.published as pointer on mart.close_id = pointer.close_id"
+                    ).format(sql.SQL(", ").join(columns), mart)
+                    view = sql.Identifier("published", node.name)
+                    cursor.execute(sql.SQL("drop view if exists {}").format(view))
+                    cursor.execute(sql.SQL("create view {} as {}").format(view, select))
+                    cursor.execute(sql.SQL("grant select on {} to reader, loader").format(view))
+        finally:
+            connection.close()
+
+
+def _node_results(execution: Any) -> Iterator[NodeResult]:
+    for result in getattr(execution, "results", []):
+        yield NodeResult(
+            node=result.node.name,
+            resource_type=str(result.node.resource_type),
+            status=str(result.status),
+            seconds=float(result.execution_time),
+            message=str(result.message or "")[:ERROR_CHARS_MAX],
+        )

@@ -1,0 +1,210 @@
+"""What is fixed in the sandbox: markets, methods, merchants, processors, contracts and bank accounts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tieout.sandbox.days import half_even
+
+EXPONENTS = {"EUR": 2, "GBP": 2, "SEK": 2, "USD": 2, "JPY": 0, "KWD": 3, "NZD": 2}
+PROCESSOR_LAG_DAYS = {"adyen": 2, "stripe": 2, "paypal": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A way to pay: its type and its network (scheme, wallet or bank scheme)."""
+
+    method_type: str
+    network: str
+
+
+VISA = Method("card", "visa")
+MASTERCARD = Method("card", "mastercard")
+AMEX = Method("card", "amex")
+PAYPAL = Method("wallet", "paypal")
+IDEAL = Method("bank_transfer", "ideal")
+METHODS = {method.network: method for method in (VISA, MASTERCARD, AMEX, PAYPAL, IDEAL)}
+
+CARDS = (VISA,) * 10 + (MASTERCARD,) * 8 + (AMEX,) * 2
+WITH_WALLET = (VISA,) * 8 + (MASTERCARD,) * 6 + (AMEX,) * 2 + (PAYPAL,) * 4
+DUTCH = (IDEAL,) * 9 + (VISA,) * 4 + (MASTERCARD,) * 3 + (PAYPAL,) * 4
+
+
+@dataclass(frozen=True, slots=True)
+class Market:
+    """A country we sell in; ``share`` is its part of a hundred payments."""
+
+    country: str
+    currency: str
+    share: int
+    methods: tuple[Method, ...]
+    settled_in: str
+
+
+MARKETS = {
+    market.country: market
+    for market in (
+        Market("NL", "EUR", 20, DUTCH, "EUR"),
+        Market("DE", "EUR", 18, WITH_WALLET, "EUR"),
+        Market("FR", "EUR", 10, WITH_WALLET, "EUR"),
+        Market("IE", "EUR", 4, WITH_WALLET, "EUR"),
+        Market("GB", "GBP", 15, WITH_WALLET, "GBP"),
+        Market("SE", "SEK", 8, CARDS, "EUR"),
+        Market("US", "USD", 13, CARDS, "USD"),
+        Market("JP", "JPY", 6, WITH_WALLET, "JPY"),
+        Market("KW", "KWD", 3, CARDS, "KWD"),
+        Market("NZ", "NZD", 3, WITH_WALLET, "NZD"),
+    )
+}
+MARKET_DRAW = tuple(market for market in MARKETS.values() for _ in range(market.share))
+
+# Price points in minor units; a payment buys one to three of one of them.
+PRICES = {
+    "EUR": (995, 1450, 1999, 2495, 3250, 4900, 6995, 8950, 12900, 24900),
+    "GBP": (850, 1250, 1799, 2195, 2900, 4250, 5995, 7900, 11500, 21900),
+    "SEK": (9900, 14900, 19900, 24900, 34900, 49900, 69900, 99900, 139900, 279900),
+    "USD": (999, 1499, 1999, 2599, 3499, 5299, 7499, 9900, 13900, 26900),
+    "JPY": (1480, 1980, 2980, 3980, 5480, 7980, 11800, 14800, 19800, 39800),
+    "KWD": (3250, 4500, 6750, 8250, 10500, 15750, 21500, 28750, 42500, 79500),
+    "NZD": (1790, 2490, 3490, 4490, 5990, 8990, 12900, 16900, 22900, 44900),
+}
+
+ACCOUNTS = (
+    ("adyen", "TieoutEU"),
+    ("adyen", "TieoutAPAC"),
+    ("stripe", "acct_us"),
+    ("stripe", "acct_gulf"),
+    ("paypal", "EZTIEOUTEU"),
+    ("paypal", "EZTIEOUTAP"),
+)
+
+
+def route(country: str, network: str, draw: int = 0) -> tuple[str, str]:
+    """Processor and account that take a payment; ``draw`` (0..9) spreads what two could take."""
+    if network == "paypal":
+        return "paypal", "EZTIEOUTAP" if country in ("JP", "NZ") else "EZTIEOUTEU"
+    if country == "KW":
+        return "stripe", "acct_gulf"
+    if country == "US" and draw < 7:
+        return "stripe", "acct_us"
+    return "adyen", "TieoutAPAC" if country in ("JP", "NZ") else "TieoutEU"
+
+
+@dataclass(frozen=True, slots=True)
+class Merchant:
+    """A merchant of the payment system; ``platform_fee_bps`` is 0 for a principal."""
+
+    merchant_id: str
+    name: str
+    country: str
+    model: str
+    settlement_currency: str
+    platform_fee_bps: int
+
+
+MERCHANTS = (
+    Merchant("mer_0001", "Tieout Store B.V.", "NL", "principal", "EUR", 0),
+    Merchant("mer_0002", "Grachtenhandel B.V.", "NL", "platform", "EUR", 850),
+    Merchant("mer_0003", "Tieout Store GmbH", "DE", "principal", "EUR", 0),
+    Merchant("mer_0004", "Spreewerk GmbH", "DE", "platform", "EUR", 900),
+    Merchant("mer_0005", "Tieout Store SAS", "FR", "principal", "EUR", 0),
+    Merchant("mer_0006", "Liffey Goods Ltd", "IE", "principal", "EUR", 0),
+    Merchant("mer_0007", "Tieout Store Ltd", "GB", "principal", "GBP", 0),
+    Merchant("mer_0008", "Thames Makers Ltd", "GB", "platform", "GBP", 950),
+    Merchant("mer_0009", "Tieout Store AB", "SE", "principal", "EUR", 0),
+    Merchant("mer_0010", "Tieout Store Inc.", "US", "principal", "USD", 0),
+    Merchant("mer_0011", "Hudson Crafts LLC", "US", "platform", "USD", 1000),
+    Merchant("mer_0012", "Tieout Store K.K.", "JP", "principal", "JPY", 0),
+    Merchant("mer_0013", "Kamogawa Shoten K.K.", "JP", "platform", "JPY", 800),
+    Merchant("mer_0014", "Tieout Store W.L.L.", "KW", "principal", "KWD", 0),
+    Merchant("mer_0015", "Tieout Store NZ Ltd", "NZ", "principal", "NZD", 0),
+    Merchant("mer_0016", "Rimu Trading Ltd", "NZ", "platform", "NZD", 900),
+)
+MERCHANTS_OF = {country: tuple(m for m in MERCHANTS if m.country == country) for country in MARKETS}
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """A contracted fee: tenths of a basis point of the gross plus a fixed part, in the settlement currency."""
+
+    processor: str
+    method_type: str
+    network: str
+    market: str
+    tenth_bps: int
+    fixed_minor: int
+    currency: str
+
+
+CONTRACTS = (
+    *(
+        Contract("adyen", "card", network, country, tenth_bps + extra, fixed, MARKETS[country].settled_in)
+        for country, tenth_bps, fixed in (
+            ("NL", 900, 10), ("DE", 950, 10), ("FR", 950, 10), ("IE", 925, 10), ("GB", 880, 9),
+            # Swedish sales are converted on settlement: the contract's percentage includes that mark-up.
+            ("SE", 1900, 11), ("US", 1650, 12), ("JP", 1400, 16), ("NZ", 1325, 18),
+        )
+        for network, extra in (("*", 0), ("amex", 800))
+    ),
+    Contract("adyen", "bank_transfer", "ideal", "NL", 0, 29, "EUR"),
+    Contract("stripe", "card", "*", "US", 2900, 30, "USD"),
+    Contract("stripe", "card", "*", "KW", 2750, 95, "KWD"),
+    Contract("paypal", "wallet", "paypal", "*", 2490, 35, "EUR"),
+    Contract("paypal", "wallet", "paypal", "*", 2490, 30, "GBP"),
+    Contract("paypal", "wallet", "paypal", "*", 3600, 40, "JPY"),
+    Contract("paypal", "wallet", "paypal", "*", 3400, 45, "NZD"),
+)  # fmt: skip
+
+DISPUTE_FEE_MINOR = {"EUR": 1500, "GBP": 1200, "USD": 1500, "JPY": 1600, "KWD": 4500, "NZD": 2500}
+
+# Answered once per (processor, network, country), as contracts do not change within the sandbox's days.
+_CONTRACT_OF: dict[tuple[str, str, str], Contract] = {}
+
+
+def contract_of(processor: str, network: str, country: str) -> Contract:
+    """The contract that prices a payment; a named network beats ``*``."""
+    key = (processor, network, country)
+    if key not in _CONTRACT_OF:
+        settled_in = MARKETS[country].settled_in
+        fitting = [
+            contract
+            for contract in CONTRACTS
+            if contract.processor == processor
+            and contract.network in (network, "*")
+            and contract.market in (country, "*")
+            and contract.currency == settled_in
+            and contract.method_type == METHODS[network].method_type
+        ]
+        _CONTRACT_OF[key] = max(fitting, key=lambda contract: (contract.network != "*", contract.market != "*"))
+    return _CONTRACT_OF[key]
+
+
+def contracted_fee(contract: Contract, gross_minor: int) -> int:
+    """The fee in minor units of the contract's currency, half-even."""
+    return half_even(gross_minor * contract.tenth_bps, 100_000) + contract.fixed_minor
+
+
+@dataclass(frozen=True, slots=True)
+class BankAccount:
+    """One of our accounts; ``number`` is how the bank's statement writes it."""
+
+    currency: str
+    number: str
+    bank: str
+    bic: str
+    statement_format: str
+    opening_minor: int
+    first_statement: int
+
+
+BANK_ACCOUNTS = {
+    account.currency: account
+    for account in (
+        BankAccount("EUR", "NL91ABNA0417164300", "ABN AMRO", "ABNANL2A", "camt053", 84_215_077, 203),
+        BankAccount("GBP", "GB29NWBK60161331926819", "NatWest", "NWBKGB2L", "camt053", 31_877_540, 198),
+        BankAccount("USD", "7700012345", "First Ledger Bank", "021000021", "bai2", 52_040_133, 1),
+        BankAccount("JPY", "JP00051234567", "Mizunami Bank", "MZNMJPJT", "mt940", 61_904_882, 201),
+        BankAccount("KWD", "KW81CBKU0000000000001234560101", "Commercial Bank of Kuwait", "COMBKWKW", "mt940", 96_304_250, 205),
+        BankAccount("NZD", "NZ020500123456700", "Aorangi Bank", "AORGNZ2W", "mt940", 18_550_916, 199),
+    )
+}  # fmt: skip

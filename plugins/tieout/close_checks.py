@@ -10,6 +10,7 @@ from psycopg2.extensions import connection as Connection
 
 from tieout.business_days import read_calendar
 from tieout.findings import BOOK, DUE_HOURS, PLATFORM, Finding, Severity, blind, query
+from tieout.money import to_text
 from tieout.sources import Registry
 
 # The newest closes are re-proved by every run, each older one by one run of a day (a quarter of an hour each).
@@ -66,24 +67,25 @@ def breaks_over_threshold(connection: Connection, registry: Registry, as_of: dat
     close_id, business_date = head
     found = query(
         connection,
-        "select r.reconciliation, r.break_code, count(*), count(*) filter (where r.severity = 'critical'), "
-        "  sum(abs(r.reporting_amount_minor)), min(r.first_seen_business_date), min(r.owner) "
-        "from published.break_register r join rules.break_codes c using (break_code) "
-        "where r.close_id = %s and not c.is_timing and r.severity in ('critical', 'high') "
-        "group by r.reconciliation, r.break_code order by r.reconciliation, r.break_code",
-        (close_id,),
+        "select reconciliation, break_code, count(*), count(*) filter (where severity = 'critical'), "
+        "  case when bool_and(reporting_exposure_minor is not null) then sum(reporting_exposure_minor)::bigint end, "
+        "  min(first_seen_business_date), min(owner) "
+        "from published.break_register "
+        "where close_business_date = %s and not is_timing and severity in ('critical', 'high') "
+        "group by reconciliation, break_code order by reconciliation, break_code",
+        (business_date,),
     )
     currency = read_calendar(connection, BOOK).currency
     findings = []
-    for reconciliation, code, items, critical, exposure_minor, first_seen, owner in found:
-        valued = "value unknown" if exposure_minor is None else f"{exposure_minor:.0f} minor units of {currency}"
+    for reconciliation, code, breaks, critical, exposure_minor, first_seen, owner in found:
+        valued = "not all valued" if exposure_minor is None else f"{to_text(exposure_minor, currency)} {currency}"
         message = (
-            f"{items} open item(s) above the threshold at the close of {business_date}, {critical} of them critical: "
-            f"{valued}, the oldest since {first_seen}"
+            f"{breaks} open break(s) above the threshold at the close of {business_date}, {critical} of them critical; "
+            f"at risk: {valued}; the oldest since {first_seen}"
         )
         observed = {
-            "close_id": close_id, "items": items, "critical": critical,
-            "exposure_minor": None if exposure_minor is None else int(exposure_minor), "currency": currency,
+            "close_id": close_id, "breaks": breaks, "critical": critical,
+            "exposure_minor": exposure_minor, "currency": currency,
         }  # fmt: skip
         severity: Severity = "fail" if critical else "warn"
         findings.append(

@@ -110,9 +110,8 @@ def _parse_moment(value: Any, name: str) -> datetime | None:
     try:
         return datetime.fromisoformat(str(value))
     except ValueError as error:
-        raise AirflowFailException(
-            f"{name} must be a time such as 2026-10-19T00:00:00+02:00, got {str(value)[:40]!r}"
-        ) from error
+        example = "2026-10-19T00:00:00+02:00"
+        raise AirflowFailException(f"{name} must be a time such as {example}, got {str(value)[:40]!r}") from error
 
 
 def _require_name(value: str, name: str) -> str:
@@ -189,9 +188,7 @@ class ExtractSnapshotOperator(BaseOperator):
         source = registry.source(self.source_name)
         dsn = make_dsn(**postgres_arguments(source.connection or self.source_name))
         with warehouse(self.warehouse_conn_id) as connection:
-            day, start, end = resolve_interval(
-                context, connection, self.book, self.business_date, self.interval_start
-            )
+            day, start, end = resolve_interval(context, connection, self.book, self.business_date, self.interval_start)
             as_of = business_clock(connection)
             batches = take_snapshot(dsn, connection, registry, self.source_name, start, end, as_of)
         for batch in batches:
@@ -301,12 +298,15 @@ class OpenCloseOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Open it; returns the close for the tasks that follow."""
-        from tieout.close import open_close
+        from tieout.close import CloseRefused, open_close
 
         day = _parse_date(self.business_date, "business_date") or self._announced(context)
         with warehouse(self.warehouse_conn_id) as connection:
-            opened = open_close(connection, self.book, day, business_clock(connection))
-        self.log.info("close %s of %s, business date %s", opened.close_id, self.book, opened.business_date)
+            try:
+                opened = open_close(connection, self.book, day, business_clock(connection))
+            except CloseRefused as error:
+                raise AirflowFailException(str(error)) from error
+        self.log.info("close %s of %s for %s is %s", opened.close_id, self.book, opened.business_date, opened.state)
         return {name: str(value) if isinstance(value, date) else value for name, value in asdict(opened).items()}
 
     def _announced(self, context: Context) -> date:
@@ -345,22 +345,27 @@ class BuildCloseOperator(BaseOperator):
     def execute(self, context: Context) -> None:
         """Build the step and log each model."""
         from tieout import close
+        from tieout.dbt_runner import Server
 
         close_id, token = _identity(self.close)
+        if self.close.get("state") == "published" and self.step != "monitoring":
+            self.log.info("close %s is published already, its %s stay as they are", close_id, self.step)
+            return
         arguments = postgres_arguments(self.warehouse_conn_id)
-        builder = {
-            "host": arguments.get("host", "127.0.0.1"), "port": arguments.get("port", 5432),
-            "user": arguments.get("user"), "password": arguments.get("password", ""),
-            "database": arguments.get("dbname"),
-        }  # fmt: skip
+        server = Server(
+            host=arguments.get("host", "127.0.0.1"), port=int(arguments.get("port", 5432)),
+            user=arguments.get("user", ""), password=arguments.get("password", ""),
+            database=arguments.get("dbname", ""),
+        )  # fmt: skip
         state = Path(os.environ.get("TIEOUT_STATE") or Path(__file__).resolve().parents[2] / ".tieout")
         try:
-            result = close.build(builder, close_id, token, self.step, state)
-        except close.CloseNotProven as error:
+            result = close.build(server, close_id, token, self.step, state)
+        except (close.CloseNotProven, close.CloseRefused) as error:
             # The same rows fail the same way again: what helps is a person, not a retry.
             raise AirflowFailException(str(error)) from error
         for node in result.nodes:
             self.log.info("%-8s %6.2f s  %s  %s", node.status, node.seconds, node.node, node.message or "")
+        self.log.info("%s: %s nodes, %.1f s of SQL", self.step, len(result.nodes), result.sql_seconds)
 
 
 class PublishCloseOperator(BaseOperator):
@@ -484,14 +489,11 @@ def slack_sender(conn_id: str) -> SlackSender | WebhookSender | None:
 
     # The client's own retries are off: a post whose answer was lost may have arrived, and is looked up first.
     if found.conn_type == "slackwebhook":
-        return WebhookSender(
-            SlackWebhookHook(slack_webhook_conn_id=conn_id, timeout=SLACK_TIMEOUT_S, retry_handlers=[])
-        )
+        hook = SlackWebhookHook(slack_webhook_conn_id=conn_id, timeout=SLACK_TIMEOUT_S, retry_handlers=[])
+        return WebhookSender(hook)
     channel = found.extra_dejson.get("channel")
     if not channel:
         raise AirflowFailException(
             f"connection {conn_id!r} names no channel: add {{\"channel\": \"#payments-alerts\"}} to its extra"
         )
-    return SlackSender(
-        SlackHook(slack_conn_id=conn_id, timeout=SLACK_TIMEOUT_S, retry_handlers=[]), str(channel)
-    )
+    return SlackSender(SlackHook(slack_conn_id=conn_id, timeout=SLACK_TIMEOUT_S, retry_handlers=[]), str(channel))

@@ -1,0 +1,307 @@
+"""What a reader hands back: rows while it reads, and at the end what proves that they are all there.
+
+A reader sends rows through a :class:`Tally`, which counts and sums them on the way; the totals it took are the
+control totals that the load compares with what arrived in ``raw``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any, NamedTuple, NoReturn
+
+from tieout.money import AmountError, in_range, to_minor, whole_number
+
+Row = tuple[Any, ...]
+Sink = Callable[[str, Row], None]
+
+CALENDAR_DAY = re.compile(r"(\d{4})-(\d{2})-(\d{2})", re.ASCII)
+
+FIX_AT_SENDER = "ask the sender for the whole, correct file and drop it into the landing again"
+
+
+class SettlementLine(NamedTuple):
+    """One row of ``settlement_lines``: the declared columns without ``file_id``, amounts positive towards us."""
+
+    line_no: int
+    processor: str
+    processor_account: str
+    record_type: str
+    batch_reference: str | None
+    psp_reference: str | None
+    original_psp_reference: str | None
+    merchant_reference: str | None
+    gross_minor: int
+    gross_currency: str
+    fee_minor: int
+    net_minor: int
+    net_currency: str
+    exchange_rate: Decimal | None
+    payment_method: str | None
+    occurred_at: datetime
+    booked_at: datetime
+    record: dict[str, Any]
+
+
+class BankStatement(NamedTuple):
+    """One row of ``bank_statements``; a report without booked balances has None for them."""
+
+    statement_no: int
+    bank_account: str
+    currency: str
+    statement_reference: str | None
+    sequence_number: int | None
+    opening_date: date | None
+    opening_minor: int | None
+    closing_date: date
+    closing_minor: int | None
+
+
+class BankEntry(NamedTuple):
+    """One row of ``bank_entries``; ``record["interim"]`` is true where the booked statement will repeat the entry."""
+
+    line_no: int
+    statement_no: int
+    bank_account: str
+    booking_date: date
+    value_date: date
+    amount_minor: int
+    currency: str
+    is_reversal: bool
+    transaction_code: str | None
+    bank_reference: str | None
+    customer_reference: str | None
+    counterparty: str | None
+    remittance: str | None
+    record: dict[str, Any]
+
+
+class FxRate(NamedTuple):
+    """One row of ``fx_rates``: units of ``currency`` for one unit of ``base_currency``."""
+
+    line_no: int
+    rate_source: str
+    base_currency: str
+    currency: str
+    rate_date: date
+    rate: Decimal
+
+
+ROW_TYPES: dict[str, type[Any]] = {
+    "settlement_lines": SettlementLine,
+    "bank_statements": BankStatement,
+    "bank_entries": BankEntry,
+    "fx_rates": FxRate,
+}
+# The amount columns of the source YAML, each with its currency column (a test compares).
+AMOUNTS = {
+    "settlement_lines": {"gross_minor": "gross_currency", "net_minor": "net_currency"},
+    "bank_statements": {"opening_minor": "currency", "closing_minor": "currency"},
+    "bank_entries": {"amount_minor": "currency"},
+    "fx_rates": {},
+}
+_POSITIONS = {
+    table: tuple(
+        (measure, ROW_TYPES[table]._fields.index(measure), ROW_TYPES[table]._fields.index(currency))
+        for measure, currency in amounts.items()
+    )
+    for table, amounts in AMOUNTS.items()
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a file holds, counted and summed while it was read.
+
+    ``signed_sum`` is in minor units per currency: bank entries with their sign, or the net of settlement lines.
+    ``exact_sum`` is the same in major units, with the decimals the file writes. ``balance`` is ``ok`` where the
+    file proves its own sum, ``off BY`` (closing - opening - entries) where it disproves it, ``-`` where it does
+    not say. ``totals`` maps (raw table, amount column, currency) to (rows that carry the amount, sum of minor units).
+    """
+
+    format: str | None = None
+    origin: str | None = None
+    origin_account: str | None = None
+    content_date: date | None = None
+    documents: tuple[tuple[str, str], ...] = ()
+    statements: int = 0
+    entries: int = 0
+    signed_sum: Mapping[str, int] = field(default_factory=dict)
+    exact_sum: Mapping[str, Decimal] = field(default_factory=dict)
+    balance: str = "-"
+    totals: Mapping[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
+
+
+class Rejected(Exception):  # noqa: N818 - what happened to the file, not a fault of the program
+    """The file is wrong and nothing of it may be loaded; rows already sent to the sink must be dropped.
+
+    ``reading`` holds what could be counted all the same.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        line: int | None = None,
+        column: str | None = None,
+        expected: str | None = None,
+        found: str | None = None,
+        remedy: str = FIX_AT_SENDER,
+        file: str | None = None,
+        reading: Reading | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.line = line
+        self.column = column
+        self.expected = expected
+        self.found = found
+        self.remedy = remedy
+        self.file = file
+        self.reading = reading
+
+    def __str__(self) -> str:
+        place = [
+            *([self.file] if self.file else []),
+            *([f"line {self.line}"] if self.line is not None else []),
+            *([self.column] if self.column else []),
+        ]
+        detail = [
+            *([f"expected {self.expected}"] if self.expected is not None else []),
+            *([f"found {_shown(self.found)}"] if self.found is not None else []),
+        ]
+        message = ": ".join(filter(None, (", ".join(place), self.reason)))
+        return f"{'; '.join(filter(None, (message, ', '.join(detail))))}. Remedy: {self.remedy}."
+
+
+def _shown(text: str, limit: int = 80) -> str:
+    """Foreign text cut short and with control characters escaped, so that a message stays one readable line."""
+    return repr(text if len(text) <= limit else text[:limit] + "...")
+
+
+class Tally:
+    """Passes rows on and keeps count: totals per amount column, sums, documents, newest content.
+
+    The attributes ``statements``, ``entries``, ``balance``, ``accounts``, ``documents`` and ``content_date`` are the
+    reader's to set; :meth:`reading` freezes them.
+    """
+
+    def __init__(self, format_name: str, origin: str, sink: Sink) -> None:
+        self.format = format_name
+        self.origin = origin
+        self.statements = 0
+        self.entries = 0
+        self.balance = "-"
+        self.accounts: set[str] = set()
+        self.documents: dict[tuple[str, str], None] = {}
+        self.content_date: date | None = None
+        self.signed_sum: dict[str, int] = {}
+        self.exact_sum: dict[str, Decimal] = {}
+        self._sink = sink
+        self._totals: dict[tuple[str, str, str], list[int]] = {}
+
+    def emit(self, table: str, row: Row) -> None:
+        """Send one row to the sink and add its amounts to the control totals."""
+        for measure, position, currency_position in _POSITIONS[table]:
+            amount = row[position]
+            if amount is not None:
+                total = self._totals.setdefault((table, measure, row[currency_position]), [0, 0])
+                total[0] += 1
+                total[1] += amount
+        self._sink(table, row)
+
+    def add(self, currency: str, minor: int, exact: Decimal | None = None) -> None:
+        """Add one entry's amount to the sums that the file is known by."""
+        self.signed_sum[currency] = self.signed_sum.get(currency, 0) + minor
+        if exact is not None:
+            self.exact_sum[currency] = self.exact_sum.get(currency, Decimal(0)) + exact
+
+    def seen(self, day: date) -> None:
+        """Note the date of some content; the newest becomes the file's content date."""
+        if self.content_date is None or day > self.content_date:
+            self.content_date = day
+
+    def document(self, kind: str, *identity: str) -> bool:
+        """Note a document of the file by the parts of its identity; False if the file has it already."""
+        key = (kind, "|".join(identity))
+        known = key in self.documents
+        self.documents[key] = None
+        return not known
+
+    def reading(self) -> Reading:
+        """The reading as it stands."""
+        return Reading(
+            format=self.format,
+            origin=self.origin,
+            origin_account=next(iter(self.accounts)) if len(self.accounts) == 1 else None,
+            content_date=self.content_date,
+            documents=tuple(self.documents),
+            statements=self.statements,
+            entries=self.entries,
+            signed_sum=dict(self.signed_sum),
+            exact_sum=dict(self.exact_sum),
+            balance=self.balance,
+            totals={key: (count, total) for key, (count, total) in self._totals.items()},
+        )
+
+
+def refuse_amount(error: AmountError, line: int, column: str) -> NoReturn:
+    """Say where an amount stood that could not be read.
+
+    :raises Rejected: always.
+    """
+    raise Rejected("not an exact amount", line=line, column=column, expected=error.expected, found=error.found)
+
+
+def amount(
+    text: str, currency: str, line: int, column: str, *, provider: str | None = None, separator: str = "."
+) -> int:
+    """:func:`tieout.money.to_minor` for a field of a file.
+
+    :raises Rejected: naming line and column.
+    """
+    try:
+        return to_minor(text, currency, provider=provider, separator=separator)
+    except AmountError as error:
+        refuse_amount(error, line, column)
+
+
+def count(text: str, line: int, column: str) -> int:
+    """An unsigned whole number of a file: a count, or an amount in minor units.
+
+    :raises Rejected: naming line and column.
+    """
+    try:
+        return whole_number(text)
+    except AmountError as error:
+        refuse_amount(error, line, column)
+
+
+def bounded(minor: int, line: int, column: str) -> int:
+    """An amount that was computed, if a bigint holds it.
+
+    :raises Rejected: naming line and column.
+    """
+    try:
+        return in_range(minor)
+    except AmountError as error:
+        refuse_amount(error, line, column)
+
+
+def calendar_date(text: str, line: int, column: str) -> date:
+    """A date written YYYY-MM-DD.
+
+    :raises Rejected: it is written otherwise, or no such day exists.
+    """
+    match = CALENDAR_DAY.fullmatch(text)
+    try:
+        return date(int(match[1]), int(match[2]), int(match[3])) if match else _no_date()
+    except ValueError:
+        raise Rejected("not a date", line=line, column=column, expected="YYYY-MM-DD", found=text) from None
+
+
+def _no_date() -> NoReturn:
+    raise ValueError

@@ -1,0 +1,130 @@
+"""A bank statement's arithmetic: opening + entries = closing, per statement and for the file as a whole.
+
+A reader of a bank format notes the first break of its standard and reads on, so that a refused file still reports
+its counts and sums.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from tieout.files.proof import BankStatement, Rejected, Tally
+from tieout.money import AmountError, exact, to_minor
+
+REPORT_KINDS = {"statement": "bank_statement", "report": "bank_report", "notification": "bank_notification"}
+
+
+@dataclass(frozen=True)
+class Amount:
+    """A signed amount of a bank file: exact as written, and in minor units of its currency if it has whole ones."""
+
+    exact: Decimal
+    minor: int | None
+
+
+@dataclass
+class Balance:
+    """A balance of a statement: its date, currency and signed amount."""
+
+    day: date
+    currency: str
+    amount: Amount
+
+
+class Proof:
+    """Collects what is wrong with a bank file and how far its balances are off; :meth:`settle` passes judgement."""
+
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
+        self.problem: Rejected | None = None
+        self._off: Decimal = Decimal(0)
+        self._first_off: tuple[str, Decimal, int | None] | None = None
+        self._checked = 0
+        self._unchecked = 0
+
+    def note(self, problem: Rejected) -> None:
+        """Remember the first break of the standard; later ones often follow from it."""
+        self.problem = self.problem or problem
+
+    def amount(self, text: str, currency: str, negative: bool, line: int, column: str, separator: str = ".") -> Amount:
+        """An amount's text as a signed amount; what is wrong with it is noted.
+
+        :raises Rejected: the text is no number at all, so that it cannot be counted either.
+        """
+        uncounted = self.uncounted(text, negative, line, column, separator)
+        try:
+            minor = to_minor(text, currency, separator=separator)
+        except AmountError as error:
+            self.note(
+                Rejected("not an exact amount", line=line, column=column, expected=error.expected, found=error.found)
+            )
+            return uncounted
+        return Amount(uncounted.exact, -minor if negative else minor)
+
+    def uncounted(self, text: str, negative: bool, line: int, column: str, separator: str = ".") -> Amount:
+        """An amount whose currency nobody names: it can be reported, not loaded.
+
+        :raises Rejected: the text is no number at all.
+        """
+        try:
+            value = exact(text, separator=separator)
+        except AmountError as error:
+            raise Rejected(
+                "not an exact amount", line=line, column=column, expected=error.expected, found=error.found
+            ) from None
+        return Amount(-value if negative else value, None)
+
+    def check(self, name: str, opening: Decimal, entries: Decimal, closing: Decimal, line: int | None) -> None:
+        """Check one statement: opening + entries = closing, all in major units."""
+        self._checked += 1
+        difference = closing - opening - entries
+        self._off += difference
+        if difference and self._first_off is None:
+            self._first_off = (name, difference, line)
+
+    def without_balances(self) -> None:
+        """A statement, or a part of one, that has no two balances to check it by."""
+        self._unchecked += 1
+
+    def settle(self) -> None:
+        """Set the file's balance, and refuse a file with anything wrong.
+
+        :raises Rejected: the first break of the standard, or else the first statement that is off.
+        """
+        if self._first_off is not None:
+            name, difference, line = self._first_off
+            # Two statements that are off by opposite amounts are still off.
+            self.tally.balance = f"off {self._off or difference:f}"
+            self.note(
+                Rejected(
+                    f"statement {name} does not prove itself: opening + entries is not closing",
+                    line=line,
+                    expected="a difference of 0",
+                    found=f"{difference:f}",
+                )
+            )
+        elif self._checked and not self._unchecked:
+            self.tally.balance = "ok"
+        if self.problem is not None:
+            raise self.problem
+
+
+def file_statement(tally: Tally, proof: Proof, kind: str, statement: BankStatement, line: int | None) -> None:
+    """Send a statement's row on and note it as a document: the same statement must not come twice.
+
+    A statement is known by account, currency, closing date and the bank's number of it; numbers start again each
+    year, and two statements of one day differ in it.
+    """
+    identity = (
+        statement.bank_account,
+        statement.currency,
+        statement.closing_date.isoformat(),
+        statement.statement_reference or "",
+    )
+    if not tally.document(REPORT_KINDS[kind], *identity):
+        proof.note(Rejected("the same statement comes twice in the file", line=line, found=" ".join(identity)))
+    tally.accounts.add(statement.bank_account)
+    tally.seen(statement.closing_date)
+    tally.emit("bank_statements", statement)

@@ -73,10 +73,13 @@ def _complain(message: str) -> None:
 
 @contextmanager
 def warehouse(role: str = "postgres") -> Iterator[Connection]:
-    """A connection to the warehouse: TIEOUT_WAREHOUSE_DSN when set, else this machine's own server."""
+    """A connection to the warehouse: TIEOUT_WAREHOUSE_DSN when set, else this machine's own server.
+
+    :raises UsageError: neither is there.
+    """
     import psycopg2
 
-    from tieout.local import Machine
+    from tieout.local import Machine, UsageError
 
     dsn = os.environ.get("TIEOUT_WAREHOUSE_DSN")
     if dsn:
@@ -86,7 +89,10 @@ def warehouse(role: str = "postgres") -> Iterator[Connection]:
         finally:
             connection.close()
         return
-    with Machine().databases() as cluster, cluster.connect("warehouse", role) as connection:
+    machine = Machine()
+    if not machine.settings.sandbox:
+        raise UsageError(f"{machine.state} holds no books yet: `make run` makes some, or set TIEOUT_WAREHOUSE_DSN")
+    with machine.databases() as cluster, cluster.connect("warehouse", role) as connection:
         yield connection
 
 

@@ -136,7 +136,7 @@ class Machine:
         variable = PORT_VARIABLES[name]
         wanted = os.environ.get(variable)
         if wanted:
-            if not wanted.isdecimal() or not 0 < int(wanted) < 65536:
+            if not (wanted.isascii() and wanted.isdecimal()) or not 0 < int(wanted) < 65536:
                 raise UsageError(f"{variable}={wanted} is no port number: choose one from 1 to 65535")
             if not postgres.port_is_free(int(wanted)):
                 raise UsageError(f"port {wanted} is in use: stop what listens there, or choose another {variable}")

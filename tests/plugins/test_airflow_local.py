@@ -1,0 +1,180 @@
+"""A real Airflow with two small DAGs: started, asked for runs over REST, stopped without a trace."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import psutil
+import pytest
+
+from tieout import airflow_local, postgres, walkthrough
+from tieout.airflow_local import Airflow, AirflowError, end_sessions, log_lines
+from tieout.local import AIRFLOW_OWNER, PORT_VARIABLES, Machine
+from tieout.postgres import ensure_database, ensure_roles
+
+DAGS = """
+    from airflow.sdk import Asset, dag, task
+
+    ARRIVED = Asset(name="arrived", uri="tieout://test/arrived")
+
+    @dag(dag_id="first", schedule=None, params={"business_date": "none"})
+    def first():
+        @task(outlets=[ARRIVED])
+        def load(params=None):
+            if params["business_date"] == "bad":
+                raise RuntimeError("table payments lost its column id: No space left on device")
+            if params["business_date"] == "slow":
+                import time
+                time.sleep(600)
+        load()
+    first()
+
+    @dag(dag_id="second", schedule=[ARRIVED])
+    def second():
+        @task
+        def build():
+            pass
+        build()
+    second()
+"""
+
+
+def quiet(text: str) -> None:
+    """Nobody to tell."""
+
+
+@pytest.fixture(scope="module")
+def airflow() -> Iterator[Airflow]:
+    """A running Airflow over a machine of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="tieout-test-", dir="/tmp"))
+    dags = folder / "dags"
+    dags.mkdir()
+    (dags / "small.py").write_text(dedent(DAGS))
+    with pytest.MonkeyPatch.context() as patch:
+        for variable in PORT_VARIABLES.values():
+            patch.delenv(variable, raising=False)
+        machine = Machine(folder / "state")
+        try:
+            with machine.databases() as cluster:
+                with cluster.connect() as connection:
+                    ensure_roles(connection, {AIRFLOW_OWNER: machine.settings.passwords[AIRFLOW_OWNER]})
+                ensure_database(cluster, "airflow", AIRFLOW_OWNER)
+                airflow = Airflow(machine, dags)
+                try:
+                    airflow.begin()
+                    airflow.start()
+                    airflow.wait_ready(["first", "second"])
+                    yield airflow
+                finally:
+                    airflow.stop()
+        finally:
+            machine.remove()
+            shutil.rmtree(folder)
+
+
+def test_a_run_and_the_run_its_asset_starts_succeed(airflow: Airflow) -> None:
+    earlier = {run.run_id for run in airflow.runs("second")}
+    run = airflow.trigger("first", {"business_date": "2026-10-27"})
+    walkthrough.wait(airflow, run, quiet)
+    assert airflow.tasks(run) == {"load": "success"}
+    deadline = time.monotonic() + 30
+    while not (started := [run for run in airflow.runs("second") if run.run_id not in earlier]):
+        assert time.monotonic() < deadline, "the asset started no run"
+        time.sleep(0.2)
+    walkthrough.wait(airflow, started[0], quiet)
+
+
+def test_a_failed_task_is_shown_with_its_log_and_the_remedy(airflow: Airflow) -> None:
+    with pytest.raises(walkthrough.RunError) as failure:
+        walkthrough.wait(airflow, airflow.trigger("first", {"business_date": "bad"}), quiet)
+    message = str(failure.value)
+    assert "task load of first failed" in message
+    assert "table payments lost its column id" in message
+    assert "remedy: free some space" in message
+    assert Path(message.split("whole log: ")[1].splitlines()[0]).exists()
+
+
+def test_an_abandoned_run_is_given_up(airflow: Airflow) -> None:
+    run = airflow.trigger("first", {"business_date": "slow"})
+    while airflow.run(run).state != "running":
+        time.sleep(0.2)
+    airflow.give_up(run)
+    assert airflow.run(run).state == "failed"
+
+
+def test_what_airflow_refuses_is_told(airflow: Airflow) -> None:
+    with pytest.raises(AirflowError, match="404 to POST"):
+        airflow.trigger("nonsense")
+
+
+def test_strangers_and_viewers_may_not_trigger(airflow: Airflow) -> None:
+    import httpx
+
+    body = {"logical_date": None, "conf": {}}
+    with httpx.Client(base_url=airflow.url, trust_env=False) as client:
+        assert client.post("/api/v2/dags/first/dagRuns", json=body).status_code == 401
+        login = {"username": "viewer", "password": airflow.password("viewer")}
+        token = client.post("/auth/token", json=login).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        assert client.post("/api/v2/dags/first/dagRuns", json=body, headers=headers).status_code == 403
+
+
+def test_stopping_leaves_no_process_and_a_dead_one_is_noticed(airflow: Airflow) -> None:
+    run = airflow.trigger("first", {"business_date": "slow"})
+    while airflow.tasks(run).get("load") != "running":
+        time.sleep(0.2)
+    family = psutil.Process().children(recursive=True)
+    ours = [child for child in family if "postgres" not in child.name()]
+    assert len(ours) > len(airflow_local.PROCESSES)
+    scheduler = airflow._processes["scheduler"]
+    scheduler.kill()
+    scheduler.wait()
+    with pytest.raises(AirflowError, match="airflow scheduler ended with code -9"):
+        airflow.check_alive()
+    airflow.stop()
+    _, alive = psutil.wait_procs(ours, timeout=5)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
+    assert postgres.port_is_free(airflow.machine.settings.ports["airflow"])
+
+
+def test_processes_of_a_killed_caller_are_stopped(tmp_path: Path, airflow: Airflow) -> None:
+    left = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    try:
+        created = psutil.Process(left.pid).create_time()
+        (airflow.home / "processes.json").write_text(f'{{"{left.pid}": {created}, "{stranger.pid}": {created - 60}}}')
+        airflow.stop_leftovers()
+        assert left.wait(timeout=5) == -signal.SIGTERM
+        assert stranger.poll() is None
+    finally:
+        for process in (left, stranger):
+            process.kill()
+            process.wait()
+
+
+def test_a_process_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(airflow_local, "STOP_TIMEOUT_S", 0.3)
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", deaf], start_new_session=True, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        end_sessions({process.pid})
+        assert process.wait() == -signal.SIGKILL
+
+
+def test_our_own_session_is_never_ended() -> None:
+    end_sessions({os.getsid(0)})
+
+
+def test_a_log_record_shows_its_exception() -> None:
+    record = {"event": "Task failed", "error_detail": [{"exc_type": "ValueError", "exc_value": "no rate for SEK"}]}
+    assert log_lines(record) == ["Task failed", "ValueError: no rate for SEK"]

@@ -40,21 +40,26 @@ def reported() -> Iterator[None]:
     """Turn the errors of this package into a message and an exit code; anything else is a bug and shows itself."""
     from psycopg2 import OperationalError
 
+    from tieout.close import CloseRefused
+    from tieout.dbt_runner import DbtFailed
     from tieout.local import LocalError, UsageError
     from tieout.overview import NothingPublishedError
     from tieout.postgres import PostgresError
+    from tieout.sandbox import SandboxError
     from tieout.sources import RegistryError
     from tieout.walkthrough import Interrupted
+
+    failures = (LocalError, PostgresError, RegistryError, NothingPublishedError, DbtFailed)
 
     try:
         yield
     except Interrupted as interrupted:
         _complain(f"stopped by {interrupted}; nothing is left running, and the next run continues")
         raise typer.Exit(INTERRUPTED) from None
-    except UsageError as error:
+    except (UsageError, SandboxError, CloseRefused) as error:
         _complain(str(error))
         raise typer.Exit(BAD_INPUT) from None
-    except (LocalError, PostgresError, RegistryError, NothingPublishedError) as error:
+    except failures as error:
         _complain(str(error))
         raise typer.Exit(FAILED) from None
     except OperationalError as error:
@@ -168,7 +173,7 @@ def read(
     """Read files as the ingest would, load nothing, and say what is in them."""
     from tieout.reading import read_files
 
-    raise typer.Exit(read_files(files, as_json=as_json))
+    raise typer.Exit(read_files(files, as_json, console))
 
 
 @sandbox_app.command("advance")
@@ -180,52 +185,70 @@ def sandbox_advance(day: Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"]
     with reported():
         machine = Machine()
         with machine.exclusive(), machine.databases() as cluster:
-            sandbox.advance(machine.payments_dsn(cluster), machine.landing, day.date())
+            sandbox.advance(machine.payments_dsn(cluster), machine.landing, machine.state, day.date())
             walkthrough.set_clock(cluster, day.date())
 
 
 @app.command()
 def migrate() -> None:
     """Apply the warehouse's migrations and make its raw tables."""
-    from tieout import postgres
+    import psycopg2
+
+    from tieout.local import Machine
+    from tieout.postgres import migrate as apply
     from tieout.sources import ensure_raw_tables, load_registry
 
-    with reported(), warehouse() as connection:
-        applied = postgres.migrate(connection)
-        ensure_raw_tables(connection, load_registry())
-        connection.commit()
-    console.print(", ".join(applied) or "nothing to apply")
+    with reported():
+        dsn = os.environ.get("TIEOUT_WAREHOUSE_DSN")
+        if dsn:
+            connection = psycopg2.connect(dsn)
+            try:
+                applied = apply(connection)
+                ensure_raw_tables(connection, load_registry())
+                connection.commit()
+            finally:
+                connection.close()
+            console.print(", ".join(applied) or "nothing to apply")
+            return
+        machine = Machine()
+        with machine.exclusive(), machine.databases() as cluster:
+            machine.prepare(cluster)
+        console.print("up to date")
 
 
 @app.command()
 def deploy() -> None:
     """Deploy the dbt project: seeds, empty tables, reader views, manifest."""
-    _deploy(force=True)
+    from tieout.dbt_runner import DbtRunner, Server
+
+    with reported(), _builder() as (dsn, state):
+        DbtRunner(Server.from_dsn(dsn), state).deploy()
     console.print("deployed")
 
 
 @app.command()
 def docs() -> None:
-    """Build the documentation site, where it is out of date, and say where it is."""
-    console.print(str(_deploy(force=False)), soft_wrap=True)
+    """Write the documentation site as one page, and say where it is."""
+    from tieout.dbt_runner import DbtRunner, Server
+
+    with reported(), _builder() as (dsn, state):
+        page = DbtRunner(Server.from_dsn(dsn), state).docs()
+    console.print(str(page), soft_wrap=True)
 
 
-def _deploy(force: bool) -> Path:
-    from tieout import close
+@contextmanager
+def _builder() -> Iterator[tuple[str, Path]]:
+    """Where dbt builds, as the builder, and the folder for what it keeps."""
     from tieout.local import Machine, state_folder
 
-    with reported():
-        dsn = os.environ.get("TIEOUT_WAREHOUSE_DSN")
-        if dsn:
-            close.deploy(dsn, state_folder())
-            return close.generate_docs(dsn, state_folder())
-        machine = Machine()
-        with machine.exclusive(), machine.databases() as cluster:
-            machine.prepare(cluster)
-            if force:
-                machine.settings.deployed = ""
-            machine.deploy(cluster)
-        return machine.docs / "index.html"
+    dsn = os.environ.get("TIEOUT_WAREHOUSE_DSN")
+    if dsn:
+        yield dsn, state_folder()
+        return
+    machine = Machine()
+    with machine.exclusive(), machine.databases() as cluster:
+        machine.prepare(cluster)
+        yield cluster.dsn("warehouse", "builder"), machine.state
 
 
 @close_app.command("abort")
@@ -234,9 +257,8 @@ def close_abort(close_id: Annotated[int, typer.Argument(help="Number of the clos
     from tieout import close
 
     with reported(), warehouse() as connection:
-        close.abort(connection, close_id)
-        connection.commit()
-    console.print(f"close {close_id} is aborted")
+        before = close.abort(connection, close_id)
+    console.print(f"close {close_id} was {before} and is given up")
 
 
 @app.command()
@@ -264,7 +286,8 @@ def proof(
     with reported(), warehouse() as connection, connection.cursor() as cursor:
         cursor.execute(
             "select check_name, subject, currency, expected_count, actual_count, expected_minor, actual_minor, "
-            "is_proven from published.proof where close_business_date = %s "
+            "is_proven from (select * from published.proof_items union all select * from published.proof_clearing) p "
+            "where business_date = %s "
             "order by is_proven, check_name, subject, currency",
             (day.date(),),
         )

@@ -17,7 +17,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -58,7 +58,7 @@ class Settings:
     :param ports: of ``postgres``, ``airflow``, ``docs`` and ``task_logs``.
     :param passwords: of database roles, and of Airflow's users as ``airflow:<name>``.
     :param sandbox: ``payments_per_day`` and ``seed`` of the payment system made here, empty before that.
-    :param deployed: digest of the dbt project and migrations that the warehouse was last deployed with.
+    :param deployed: digest of the dbt project that the warehouse was last deployed with.
     """
 
     ports: dict[str, int] = field(default_factory=dict)
@@ -218,19 +218,17 @@ class Machine:
         }
 
     def deploy(self, cluster: Cluster) -> None:
-        """Deploy the dbt project and its documentation, unless this very text is deployed already."""
-        digest = project_digest()
-        if self.settings.deployed == digest and (self.docs / "index.html").exists():
-            return
-        from tieout import close
+        """Deploy the dbt project and write its documentation, unless this very project is deployed already."""
+        from tieout.dbt_runner import DbtRunner, Server, project_digest
 
-        builder = cluster.dsn("warehouse", "builder")
-        with environment(self.environment()):
-            close.deploy(builder, self.state)
-            page = close.generate_docs(builder, self.state)
-        if page != self.docs / "index.html":
-            self.docs.mkdir(exist_ok=True)
-            shutil.copyfile(page, self.docs / "index.html")
+        digest = project_digest()
+        page = self.docs / "index.html"
+        if self.settings.deployed == digest and page.exists():
+            return
+        dbt = DbtRunner(Server.from_dsn(cluster.dsn("warehouse", "builder")), self.state)
+        dbt.deploy()
+        self.docs.mkdir(exist_ok=True)
+        shutil.copyfile(dbt.docs(), page)
         self.settings.deployed = digest
         self.save()
 
@@ -278,29 +276,3 @@ class Machine:
             cluster.stop("immediate")
             if cluster.directory.exists():
                 shutil.rmtree(cluster.directory)
-
-
-@contextmanager
-def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for the time of a block."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def project_digest() -> str:
-    """A digest of everything a deployment is made from: the dbt project's text and the migrations."""
-    digest = sha256()
-    for folder in (PROJECT / "dbt_project", postgres.MIGRATIONS):
-        for path in sorted(folder.rglob("*")):
-            inside = path.relative_to(folder)
-            if path.is_file() and inside.parts[0] not in ("target", "logs") and not path.name.startswith("."):
-                digest.update(f"{inside}\0{sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()

@@ -145,27 +145,27 @@ SIDES = """
         coalesce(sum(s.item_count) filter (where s.status = 'open' and c.is_timing), 0)::bigint
     from published.reconciliation_summary s
     left join rules.break_codes c on c.break_code = s.outcome
-    where s.close_business_date = %(day)s
+    where s.business_date = %(day)s
     group by s.reconciliation, s.side order by s.reconciliation, s.side"""
 BREAKS = """
     select reconciliation, break_code, is_timing, count(*), sum(item_count)::bigint,
         case when bool_and(reporting_exposure_minor is not null) then sum(reporting_exposure_minor)::bigint end,
         min(first_seen_business_date), min(owner)
     from published.break_register
-    where close_business_date = %(day)s
+    where business_date = %(day)s
     group by reconciliation, break_code, is_timing
     order by is_timing, 6 desc nulls first, reconciliation, break_code"""
 PROOFS = """
     select check_name, count(*), count(*) filter (where is_proven is not true),
         min(concat_ws(' ', subject, currency) || ': expected ' || expected_count || ' / ' || expected_minor
             || ', found ' || actual_count || ' / ' || actual_minor) filter (where is_proven is not true)
-    from published.proof
-    where close_business_date = %(day)s
+    from (select * from published.proof_items union all select * from published.proof_clearing) proof
+    where business_date = %(day)s
     group by check_name order by check_name"""
 BALANCES = """
     select currency, account_type, sum(balance_minor)::bigint
     from published.trial_balance
-    where close_business_date = %(day)s
+    where business_date = %(day)s
     group by currency, account_type order by currency, account_type"""
 SEALS = """
     select s.close_id
@@ -193,7 +193,7 @@ DAILY = """
 MATCHED = """
     select sum(matched_count)::bigint, sum(due_count)::bigint,
         sum(matched_reporting_minor)::bigint, sum(due_reporting_minor)::bigint
-    from published.kpi_match where close_business_date = %(day)s"""
+    from published.kpi_match where business_date = %(day)s"""
 TARGETS = "select metric, target_value from rules.kpi_targets where %(day)s >= valid_from and valid_to is null"
 
 

@@ -31,6 +31,8 @@ BOOK = "global"
 POLL_S = 0.4
 # An asset event becomes a DAG run within a second or two; a scheduler that takes longer than this is stuck.
 ASSET_TIMEOUT_S = 120
+# States of a task worth telling somebody who waits.
+SHOWN = ("running", "up_for_retry", "failed")
 # What the end of a failed task's log says, and what to do about it.
 REMEDIES = {
     "No space left on device": "free some space on the disk, then run again: nothing was half-loaded",
@@ -115,10 +117,9 @@ def _walk(machine: Machine, cluster: Cluster, asked: dict[str, int], console: Co
     with progress(console, total=3 + 3 * len(legs())) as step, ending(airflow):
         with step("creating the payment system"):
             airflow.begin()
-            if not machine.settings.sandbox:
-                sandbox.create(machine.payments_dsn(cluster), machine.state / "sandbox", **asked)
-                machine.settings.sandbox = asked
-                machine.save()
+            sandbox.create(machine.payments_dsn(cluster), machine.landing, machine.state, **asked)
+            machine.settings.sandbox = asked
+            machine.save()
         with step("deploying the dbt project and its docs"):
             airflow.start()
             machine.deploy(cluster)
@@ -138,8 +139,7 @@ def _take(leg: Leg, machine: Machine, cluster: Cluster, airflow: Airflow, step: 
 
     name = f"{leg.days[0]} to {leg.business_date}, opening" if leg.opening else str(leg.business_date)
     with step(f"{name}: ingest") as said:
-        for day in leg.days:
-            sandbox.advance(machine.payments_dsn(cluster), machine.landing, day)
+        sandbox.advance(machine.payments_dsn(cluster), machine.landing, machine.state, leg.business_date)
         set_clock(cluster, leg.business_date)
         earlier = {run.run_id for run in airflow.runs("close")}
         start = sandbox.starts_at(leg.days[0]).isoformat() if leg.opening else None
@@ -171,7 +171,8 @@ def wait(airflow: Airflow, started: DagRun, said: Callable[[str], None]) -> None
     now = started
     while not now.finished:
         airflow.check_alive()
-        said(", ".join(task for task, state in airflow.tasks(now).items() if state == "running"))
+        working = [f"{task} {state}" for task, state in airflow.tasks(now).items() if state in SHOWN]
+        said(", ".join(working).replace("_", " "))
         time.sleep(POLL_S)
         now = airflow.run(now)
     if now.state != "success":

@@ -13,7 +13,7 @@ from tieout.sandbox.market import BANK_ACCOUNTS
 from tieout.sandbox.state import WorldState
 
 WRITERS = {"camt053": camt053, "mt940": mt940, "bai2": bai2}
-REFERENCE_PREFIX = {"EUR": "ABN", "GBP": "NWB", "USD": "FLB", "JPY": "MZN", "KWD": "CBK", "NZD": "AOR"}
+REFERENCE_PREFIX = {"EUR": "ABN", "GBP": "NWB", "USD": "CHS", "JPY": "MUF", "KWD": "CBK", "NZD": "BNZ"}
 
 
 class Bank:

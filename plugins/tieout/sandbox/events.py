@@ -293,7 +293,7 @@ class Events:
     def settle_as_due(self, reference: str, sale: Sale, line: Line, known_on: date | None = None) -> None:
         """Settle a line that meets its item exactly."""
         place = self.processors.settle(line)
-        self.wait(reference, sale, line.gross_minor, place and place.seen_on, known_on=known_on)
+        self.wait(reference, sale, line.gross_minor, place.seen_on if place else None, known_on=known_on)
 
     def capture(self, sale: Sale, at: datetime, amount_minor: int, number: int = 1) -> Capture:
         """An ordinary capture that will be settled as it should."""

@@ -73,8 +73,8 @@ class Ledger:
                 key = KEYS_OF_CHANGING[table]
                 text = "".join(f"{name}\t{status}\t{moment}\n" for name, (status, moment) in changes.items())
                 cursor.execute(
-                    f"create temporary table changed_{table} (key text primary key, status text, updated_at timestamptz)"
-                    " on commit drop"
+                    f"create temporary table changed_{table}"
+                    " (key text primary key, status text, updated_at timestamptz) on commit drop"
                 )
                 cursor.copy_expert(f"copy changed_{table} from stdin", io.StringIO(text))
                 cursor.execute(

@@ -202,9 +202,11 @@ BANK_ACCOUNTS = {
     for account in (
         BankAccount("EUR", "NL91ABNA0417164300", "ABN AMRO", "ABNANL2A", "camt053", 84_215_077, 203),
         BankAccount("GBP", "GB29NWBK60161331926819", "NatWest", "NWBKGB2L", "camt053", 31_877_540, 198),
-        BankAccount("USD", "7700012345", "First Ledger Bank", "021000021", "bai2", 52_040_133, 1),
-        BankAccount("JPY", "JP00051234567", "Mizunami Bank", "MZNMJPJT", "mt940", 61_904_882, 201),
-        BankAccount("KWD", "KW81CBKU0000000000001234560101", "Commercial Bank of Kuwait", "COMBKWKW", "mt940", 96_304_250, 205),
-        BankAccount("NZD", "NZ020500123456700", "Aorangi Bank", "AORGNZ2W", "mt940", 18_550_916, 199),
+        BankAccount("USD", "7700012345", "Chase", "021000021", "bai2", 52_040_133, 1),
+        BankAccount("JPY", "JP00051234567", "MUFG", "MZNMJPJT", "mt940", 61_904_882, 201),
+        BankAccount(
+            "KWD", "KW81CBKU0000000000001234560101", "Commercial Bank of Kuwait", "COMBKWKW", "mt940", 96_304_250, 205
+        ),
+        BankAccount("NZD", "NZ020500123456700", "BNZ", "AORGNZ2W", "mt940", 18_550_916, 199),
     )
 }  # fmt: skip

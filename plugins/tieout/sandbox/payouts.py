@@ -10,7 +10,7 @@ from tieout.sandbox.days import add_business_days
 from tieout.sandbox.formats import adyen
 from tieout.sandbox.market import BANK_ACCOUNTS, EXPONENTS
 from tieout.sandbox.state import WorldState
-from tieout.sandbox.trouble_plan import BANK_KEEPS_MINOR, PAYOUT_PLANTS, SMALLEST_TROUBLED_PAYOUT
+from tieout.sandbox.trouble_plan import BANK_KEEPS_MINOR, PAYOUT_PLANTS
 from tieout.sandbox.truth import Truth
 
 RECONCILIATION = "processor_bank"
@@ -41,13 +41,12 @@ class Payout:
 
 
 def _planted_kind(payout: Payout, state: WorldState) -> str:
-    if payout.net_minor < SMALLEST_TROUBLED_PAYOUT * 10 ** EXPONENTS[payout.currency]:
-        return ""
     for number, plant in enumerate(PAYOUT_PLANTS):
         if (
             number not in state.placed
             and (plant.processor, plant.account, plant.currency) == (payout.processor, payout.account, payout.currency)
             and plant.day <= payout.booked_on.day
+            and payout.net_minor >= plant.at_least * 10 ** EXPONENTS[payout.currency]
         ):
             state.placed.append(number)
             return plant.kind

@@ -35,8 +35,11 @@ def record_type(line: Line) -> str:
 
 def file_name(processor: str, account: str, booked_on: date) -> str:
     """The name of a processor account's report."""
-    writer = {"adyen": adyen, "stripe": stripe, "paypal": paypal}[processor]
-    return writer.file_name(account, booked_on)
+    if processor == "adyen":
+        return adyen.file_name(account, booked_on)
+    if processor == "stripe":
+        return stripe.file_name(account, booked_on)
+    return paypal.file_name(account, booked_on)
 
 
 def seen_on(processor: str, account: str, booked_on: date) -> date | None:

@@ -36,7 +36,7 @@ def play(events: Events, payments: int) -> None:
     trouble.play(events)
     if events.numbers["payment"] > payments:
         raise ValueError(
-            f"{payments} payments a day are too few for the {events.numbers['payment']} that every kind of trouble needs"
+            f"{payments} payments a day are too few: the trouble of {events.day} needs {events.numbers['payment']}"
         )
     while events.numbers["payment"] < payments:
         _shopper(events)
@@ -46,7 +46,7 @@ def play(events: Events, payments: int) -> None:
 
 
 def _outcomes(events: Events, method: Method) -> tuple[str, ...]:
-    outcomes = []
+    outcomes: list[str] = []
     while True:
         draw = events.rng.random()
         if draw < 0.88:

@@ -91,13 +91,16 @@ def _pay_merchants(events: Events, bank: Bank) -> None:
         )  # fmt: skip
         _book(events, currency, -amount, "merchant_payout", payout_id, hour=14)
         paid_on = add_business_days(events.day, 1, currency)
-        words = {"customer_reference": reference, "counterparty": merchant.name.upper()}
-        bank.expect(currency, paid_on, -amount, f"PAYOUT {reference}", **words)
+        name = merchant.name.upper()
+        bank.expect(currency, paid_on, -amount, f"PAYOUT {reference}", customer_reference=reference, counterparty=name)
         common = {"currency": currency, "payout_id": payout_id, "source_id": payout_id}
         _later(events, paid_on, status="paid", amount_minor=0, source_type="merchant_payout", **common)
         if (merchant.merchant_id, events.day) == RETURNED:
             back_on = add_business_days(paid_on, 1, currency)
-            bank.expect(currency, back_on, amount, f"RETURN PAYOUT {reference} ACCOUNT CLOSED", code="return", **words)
+            bank.expect(
+                currency, back_on, amount, f"RETURN PAYOUT {reference} ACCOUNT CLOSED", code="return",
+                customer_reference=reference, counterparty=name,
+            )  # fmt: skip
             _later(events, back_on, status="returned", amount_minor=amount, source_type="payout_return", **common)
 
 

@@ -220,9 +220,10 @@ def _reserve(events: Events, plant: Plant, number: str) -> None:
     place = events.processors.settle(hold)
     assert place is not None, "reserves are planted where reports come"
     released_on = october(plant.then) if plant.then else None
+    # What the processor holds is ours: on the left, and positive.
     events.truth.open(
-        plant.kind, "payment_processor", "left", hold.psp_reference, "RESERVE_HELD", place.seen_on, released_on,
-        hold.gross_minor, hold.gross_currency,
+        plant.kind, "payment_processor", "left", events.right_reference(hold, place), "RESERVE_HELD", place.seen_on,
+        released_on, RESERVE_MINOR, hold.gross_currency,
     )  # fmt: skip
     if released_on is not None:
         hold.booked_on, hold.occurred_at = released_on, at(released_on, 4)

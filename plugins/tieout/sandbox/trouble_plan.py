@@ -136,13 +136,17 @@ MISSING_RATES_ON = october(28)
 
 @dataclass(frozen=True, slots=True)
 class PayoutPlant:
-    """Trouble with the first payout of an account and currency that is booked on ``day`` or later and is large enough."""
+    """Trouble with an account's first payout in a currency that is booked on ``day`` or later and large enough.
+
+    ``at_least`` is in major units: a payout that loses 15.00 has to look like itself still.
+    """
 
     kind: str
     processor: str
     account: str
     currency: str
     day: int
+    at_least: int = 40
 
 
 PAYOUT_PLANTS: tuple[PayoutPlant, ...] = (
@@ -150,16 +154,14 @@ PAYOUT_PLANTS: tuple[PayoutPlant, ...] = (
     PayoutPlant("PSP_NOT_BANK", "adyen", "TieoutEU", "GBP", 27),
     PayoutPlant("PAYOUT_RETURNED", "adyen", "TieoutEU", "GBP", 26),
     PayoutPlant("PAYOUT_RETURNED", "adyen", "TieoutAPAC", "JPY", 27),
-    PayoutPlant("BANK_UNDER", "adyen", "TieoutEU", "EUR", 23),
-    PayoutPlant("BANK_UNDER", "adyen", "TieoutEU", "USD", 28),
+    PayoutPlant("BANK_UNDER", "adyen", "TieoutEU", "EUR", 23, at_least=400),
+    PayoutPlant("BANK_UNDER", "adyen", "TieoutEU", "EUR", 29, at_least=400),
     PayoutPlant("BANK_DUPLICATE", "paypal", "EZTIEOUTEU", "EUR", 27),
     PayoutPlant("SPLIT", "paypal", "EZTIEOUTEU", "EUR", 21),
     PayoutPlant("SPLIT", "adyen", "TieoutEU", "EUR", 28),
     PayoutPlant("SPLIT_INCOMPLETE", "stripe", "acct_us", "USD", 21),
     PayoutPlant("SPLIT_INCOMPLETE", "adyen", "TieoutEU", "EUR", 27),
 )
-# A payout below this many major units is too small to lose 15.00 of and still look like itself.
-SMALLEST_TROUBLED_PAYOUT = 40
 BANK_KEEPS_MINOR = 1500
 
 

@@ -50,7 +50,8 @@ class Truth:
         self.rows += 1
         self.spool.append(
             TRUTH,
-            f"{kind},{reconciliation},{side},{reference},{code},{opens_on},{clears_on or ''},{amount_minor},{currency}\n",
+            f"{kind},{reconciliation},{side},{reference},{code},{opens_on},{clears_on or ''},{amount_minor},{currency}"
+            "\n",
         )
 
     def file(self, kind: str, name: str, delivered_on: date, status: str, note: str) -> None:

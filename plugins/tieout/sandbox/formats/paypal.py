@@ -62,7 +62,7 @@ def file_name(account: str, booked_on: date) -> str:
 
 def hundredths(minor: int, currency: str) -> int:
     """PayPal states every currency with two decimals, also those that have none."""
-    return abs(minor) * 10 ** (2 - EXPONENTS[currency])
+    return abs(minor) * (1 if EXPONENTS[currency] == 2 else 100)
 
 
 def _clock(instant: datetime) -> str:

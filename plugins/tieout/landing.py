@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -133,7 +133,7 @@ def _walk(root: Any) -> list[_Arrival]:
 
 def _load_file(arrival: _Arrival, warehouse: Connection, tables: dict[str, Table], as_of: datetime) -> FileOutcome:
     path = arrival.path
-    outcome = FileOutcome(path.name, str(path), "waiting", size_bytes=arrival.size_bytes)
+    outcome = FileOutcome(_storable(path.name), _storable(str(path)), "waiting", size_bytes=arrival.size_bytes)
     if arrival.size_bytes == 0:
         return replace(outcome, outcome="empty", reason="the file has no bytes: it is read once it has some")
     with tempfile.TemporaryDirectory(prefix="tieout-landing-") as folder:
@@ -157,9 +157,9 @@ def _load_file(arrival: _Arrival, warehouse: Connection, tables: dict[str, Table
                 spools.finish()
                 return _store(warehouse, outcome, reading, spools, as_of)
             except files.Rejected as rejected:
-                return _quarantine(warehouse, outcome, str(rejected), rejected.reading, as_of)
+                return _quarantine(warehouse, outcome, _storable(str(rejected)), rejected.reading, as_of)
             except _RefusedContentError as refused:
-                return _quarantine(warehouse, outcome, str(refused), refused.reading, as_of)
+                return _quarantine(warehouse, outcome, _storable(str(refused)), refused.reading, as_of)
             except TotalsMismatchError as mismatch:
                 log.exception("raw is not what the reader gave for %s", path)
                 return replace(outcome, outcome="failed", reason=str(mismatch))
@@ -173,6 +173,11 @@ def _load_file(arrival: _Arrival, warehouse: Connection, tables: dict[str, Table
                 return replace(outcome, outcome="failed", reason=reason)
 
 
+def _storable(text: str) -> str:
+    """Foreign text as Postgres takes it: bytes of a name that are no UTF-8, and NUL, are written as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+
+
 class _StillMovingError(Exception):
     """The file changed or vanished while it was copied."""
 
@@ -184,7 +189,7 @@ class _UnreadableError(Exception):
 class _RefusedContentError(Exception):
     """The content was read, yet may not be stored; carries the reading."""
 
-    def __init__(self, reason: str, reading: Any = None) -> None:
+    def __init__(self, reason: str, reading: files.Reading | None = None) -> None:
         super().__init__(reason)
         self.reading = reading
 
@@ -336,7 +341,9 @@ def _find_known(warehouse: Connection, outcome: FileOutcome) -> FileOutcome | No
     return replace(outcome, outcome="known", reason=what, file_id=file_id)
 
 
-def _store(warehouse: Connection, outcome: FileOutcome, reading: Any, spools: _Spools, as_of: datetime) -> FileOutcome:
+def _store(
+    warehouse: Connection, outcome: FileOutcome, reading: files.Reading, spools: _Spools, as_of: datetime
+) -> FileOutcome:
     """Everything of one file in one transaction: identity, documents, batches, rows, totals compared."""
     _refuse_stray_totals(reading, spools)
     try:
@@ -359,7 +366,7 @@ def _store(warehouse: Connection, outcome: FileOutcome, reading: Any, spools: _S
     )  # fmt: skip
 
 
-def _refuse_stray_totals(reading: Any, spools: _Spools) -> None:
+def _refuse_stray_totals(reading: files.Reading, spools: _Spools) -> None:
     """A total for a table without rows says that rows were lost on the way."""
     for (name, measure, currency), (rows, _) in reading.totals.items():
         if rows and not spools.row_counts.get(name):
@@ -367,27 +374,26 @@ def _refuse_stray_totals(reading: Any, spools: _Spools) -> None:
 
 
 def _enter_file(
-    cursor: Any, outcome: FileOutcome, status: str, reason: str | None, reading: Any, as_of: datetime
+    cursor: Any, outcome: FileOutcome, status: str, reason: str | None, reading: files.Reading | None, as_of: datetime
 ) -> int | None:
     """The new file's id; None when another run entered the same bytes first (it waits for that run's commit)."""
+    read = reading or files.Reading()
     cursor.execute(
         "insert into ops.files (sha256, name, uri, size_bytes, format, status, reason, origin, origin_account, "
         "content_date, statement_count, entry_count, seen_at) "
         "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (sha256) do nothing returning file_id",
         (
-            outcome.sha256, outcome.name, outcome.uri, outcome.size_bytes, getattr(reading, "format", None), status,
-            reason, getattr(reading, "origin", None), getattr(reading, "origin_account", None),
-            getattr(reading, "content_date", None), getattr(reading, "statements", 0), getattr(reading, "entries", 0),
-            as_of,
+            outcome.sha256, outcome.name, outcome.uri, outcome.size_bytes, read.format, status, reason, read.origin,
+            read.origin_account, read.content_date, read.statements, read.entries, as_of,
         ),
     )  # fmt: skip
     row = cursor.fetchone()
     return None if row is None else int(row[0])
 
 
-def _enter_documents(cursor: Any, file_id: int, reading: Any) -> None:
-    documents: Iterable[tuple[str, str]] = reading.documents
-    for kind, identity in documents:
+def _enter_documents(cursor: Any, file_id: int, reading: files.Reading) -> None:
+    # Sorted, so that two runs that hold a document each do not wait for one another.
+    for kind, identity in sorted(reading.documents):
         cursor.execute(
             "insert into ops.documents (kind, identity, file_id) values (%s, %s, %s) on conflict do nothing",
             (kind, identity, file_id),
@@ -408,7 +414,9 @@ def _enter_documents(cursor: Any, file_id: int, reading: Any) -> None:
         )
 
 
-def _copy_table(cursor: Any, table: Table, file_id: int, reading: Any, spools: _Spools, as_of: datetime) -> None:
+def _copy_table(
+    cursor: Any, table: Table, file_id: int, reading: files.Reading, spools: _Spools, as_of: datetime
+) -> None:
     batch_id = open_batch(cursor, table, as_of, file_id=file_id)
     columns = sql.SQL(", ").join(map(sql.Identifier, (BATCH_ID, *table.column_names)))
     cursor.copy_expert(
@@ -425,11 +433,13 @@ def _copy_table(cursor: Any, table: Table, file_id: int, reading: Any, spools: _
     seal_batch(cursor, table, batch_id, expected)
 
 
-def _quarantine(warehouse: Connection, outcome: FileOutcome, reason: str, reading: Any, as_of: datetime) -> FileOutcome:
+def _quarantine(
+    warehouse: Connection, outcome: FileOutcome, reason: str, reading: files.Reading | None, as_of: datetime
+) -> FileOutcome:
     with loading_transaction(warehouse) as cursor:
         file_id = _enter_file(cursor, outcome, "quarantined", reason, reading, as_of)
     if file_id is None:
         return _find_known(warehouse, outcome) or outcome
     return replace(
-        outcome, outcome="quarantined", reason=reason, file_id=file_id, format=getattr(reading, "format", None)
+        outcome, outcome="quarantined", reason=reason, file_id=file_id, format=reading.format if reading else None
     )  # fmt: skip

@@ -319,18 +319,21 @@ def _inspect(cursor: Any, table: Table) -> _Shape:
     )
 
 
-def _changed_since(table: Table, reading: _Reading, horizon: int | None) -> sql.Composable:
+def changed_since(mode: str | None, next_xid: int, horizon: int | None) -> sql.Composable:
     """The condition for rows whose writer is not older than the last horizon; true for all rows where that is unsure.
+
+    :param next_xid: the snapshot's first transaction not yet begun, 64 bits.
+    :param horizon: the last batch's horizon, 64 bits; None when there is no batch yet.
 
     A row's xmin is the lower half of its transaction's id. Its distance back from ``next_xid``, modulo 2^32,
     is exact for every transaction since a horizon within reach; an older (frozen) row may alias into the
     window and comes again, which does no harm. A horizon ahead of the source means that it was restored.
     """
-    distance = -1 if horizon is None else reading.next_xid - horizon
-    if table.mode == "full" or not 0 <= distance < XID_REACH:
+    distance = -1 if horizon is None else next_xid - horizon
+    if mode == "full" or not 0 <= distance < XID_REACH:
         return sql.SQL("true")
     return sql.SQL("(({} - xmin::text::bigint) & {}) <= {}").format(
-        sql.Literal(reading.next_xid % 2**XID_BITS), sql.Literal(2**XID_BITS - 1), sql.Literal(distance)
+        sql.Literal(next_xid % 2**XID_BITS), sql.Literal(2**XID_BITS - 1), sql.Literal(distance)
     )
 
 
@@ -351,7 +354,7 @@ def _load_table(
             (table.source, table.name),
         )
         last = cursor.fetchone()
-        changed = _changed_since(table, reading, last[0] if last else None)
+        changed = changed_since(table.mode, reading.next_xid, last[0] if last else None)
         cursor.execute("savepoint before_table")
         batch_id = open_batch(cursor, table, as_of, interval=interval)
         try:

@@ -17,11 +17,12 @@ from typing import Any
 
 import psycopg2
 import pytest
+from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from tieout.batches import TotalsMismatchError
 from tieout.postgres import Cluster, free_port
-from tieout.snapshot import Batch, SnapshotError, take_snapshot
+from tieout.snapshot import Batch, SnapshotError, changed_since, take_snapshot
 from tieout.sources import Registry, RegistryError, ensure_raw_tables, load_registry
 
 DAY = datetime(2026, 10, 19, tzinfo=UTC)
@@ -193,6 +194,30 @@ def test_a_transaction_that_commits_late_is_in_the_next_snapshot(world: World) -
     got = world.ask("select order_id from raw.shop_orders where batch_id = %s", second["orders"].batch_id)
     assert {"slow", "later"} <= {row[0] for row in got}
     assert world.ask("select count(*) from raw.shop_lines where order_id = 'slow'") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("next_xid", "horizon"),
+    [
+        (1_000, 900),
+        (2**32 + 10, 2**32 - 40),  # the 32-bit counter went round between the two snapshots
+        (5 * 2**32 + 3, 5 * 2**32 - 2_000_000_000),
+        (2**32 + 2**31 - 1, 2**32),  # as far back as 32 bits can tell
+        (2**32 + 2**31, 2**32),  # and one further: everything is taken
+    ],
+)
+def test_no_transaction_since_the_horizon_is_missed_when_32_bits_go_round(
+    world: World, next_xid: int, horizon: int
+) -> None:
+    writers = {horizon, horizon + 1, (horizon + next_xid) // 2, next_xid - 1}
+    condition = changed_since("incremental", next_xid, horizon)
+    with world.warehouse.cursor() as cursor:
+        seen = "select xid from (select x::text, (x %% 4294967296)::text::xid from unnest(%s::bigint[]) x) w (xid, xmin)"
+        cursor.execute(sql.SQL(seen) + sql.SQL(" where ") + condition, (sorted(writers),))
+        assert {int(row[0]) for row in cursor.fetchall()} == writers
+        if next_xid - horizon < 2**31:
+            cursor.execute(sql.SQL(seen) + sql.SQL(" where ") + condition, ([horizon - 1, horizon - 500],))
+            assert cursor.fetchall() == []
 
 
 def test_a_restored_source_is_read_whole(world: World) -> None:

@@ -1,0 +1,476 @@
+"""The landing: each content once, proven, or quarantined whole; a bad file never stops the others."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+from psycopg2.extensions import connection as Connection
+
+from tieout import files
+from tieout.landing import FileOutcome, LandingError, load_landing
+from tieout.sources import Registry, load_registry
+
+ROOT = Path(__file__).resolve().parents[2]
+AS_OF = datetime(2026, 10, 28, 4, tzinfo=UTC)
+CHILD = """
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+import psycopg2
+from tieout.landing import load_landing
+from tieout.sources import load_registry
+landing, warehouse, project = sys.argv[1:]
+as_of = datetime(2026, 10, 28, tzinfo=UTC)
+load_landing(Path(landing), psycopg2.connect(warehouse), load_registry(Path(project)), as_of)
+"""
+
+
+def rates(*days: int, usd: str = "1.1") -> str:
+    """An ECB file, which the real reader takes."""
+    lines = [f"2026-10-{day},{usd},180.25," for day in sorted(days, reverse=True)]
+    return "\n".join(["Date,USD,JPY,", *lines, ""])
+
+
+class Desk:
+    """A landing folder, a warehouse, and what is in them."""
+
+    def __init__(self, folder: Path, warehouse: Connection, registry: Registry) -> None:
+        self.folder = folder
+        self.warehouse = warehouse
+        self.registry = registry
+
+    def put(self, name: str, content: str | bytes) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def run(self, root: Any = None) -> list[FileOutcome]:
+        return load_landing(root or self.folder, self.warehouse, self.registry, AS_OF)
+
+    def outcomes(self) -> dict[str, str]:
+        return {outcome.name: outcome.outcome for outcome in self.run()}
+
+    def ask(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        with self.warehouse, self.warehouse.cursor() as cursor:
+            cursor.execute(statement, arguments or None)
+            return list(cursor.fetchall())
+
+    def traces(self) -> dict[str, int]:
+        """Rows in every table a file could leave something in."""
+        tables = [table.raw_table for table in self.registry.tables if table.kind == "file"]
+        names = ["ops.files", "ops.documents", "ops.batches", "ops.batch_totals", *(f"raw.{table}" for table in tables)]
+        counts = {name: self.ask(f"select count(*) from {name}")[0][0] for name in names}
+        return {name: count for name, count in counts.items() if count}
+
+
+@pytest.fixture
+def desk(warehouse: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    scratch = tmp_path / "tmp"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    folder = tmp_path / "landing"
+    folder.mkdir()
+    yield Desk(folder, warehouse, load_registry(ROOT / "dbt_project"))
+    assert list(scratch.iterdir()) == [], "temporary files were left behind"
+
+
+ENTRY = (
+    1, 1, "NL01", date(2026, 10, 27), date(2026, 10, 28), -1250, "EUR", False, None, "ref\t1", "a\\b", "C\nD",
+    'say "hi" \\N ✓', {"text": "tab\t, back\\slash, \"quote\", ✓", "n": None},
+)  # fmt: skip
+STATEMENT = (1, "NL01", "EUR", "S1", 7, date(2026, 10, 26), 5000, date(2026, 10, 27), 3750)
+BANK_READING = files.Reading(
+    format="fake", origin="bank", origin_account="NL01", content_date=date(2026, 10, 27),
+    documents=(("bank_statement", "NL01|EUR|S1"),), statements=1, entries=1,
+    totals={
+        ("bank_statements", "opening_minor", "EUR"): (1, 5000),
+        ("bank_statements", "closing_minor", "EUR"): (1, 3750),
+        ("bank_entries", "amount_minor", "EUR"): (1, -1250),
+    },
+)  # fmt: skip
+
+
+def read_as(
+    monkeypatch: pytest.MonkeyPatch, rows: list[tuple[str, tuple[Any, ...]]], reading: files.Reading = BANK_READING
+) -> None:
+    """Let every file read as the same rows."""
+
+    def read(path: Path, sink: Callable[[str, tuple[Any, ...]], None]) -> files.Reading:
+        for table, row in rows:
+            sink(table, row)
+        return reading
+
+    monkeypatch.setattr(files, "read", read)
+
+
+def test_a_file_is_loaded_with_its_manifest_and_totals(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_as(monkeypatch, [("bank_statements", STATEMENT), ("bank_entries", ENTRY)])
+    path = desk.put("bank/s1.xml", "one statement")
+    (outcome,) = desk.run()
+    assert (outcome.name, outcome.outcome, outcome.format) == ("s1.xml", "loaded", "fake")
+    assert outcome.row_counts == {"bank_statements": 1, "bank_entries": 1}
+    digest = hashlib.sha256(b"one statement").hexdigest()
+    assert desk.ask(
+        "select file_id, sha256, name, uri, size_bytes, format, status, reason, origin, origin_account, content_date, "
+        "statement_count, entry_count, seen_at from ops.files"
+    ) == [
+        (outcome.file_id, digest, "s1.xml", str(path), 13, "fake", "loaded", None, "bank", "NL01", date(2026, 10, 27),
+         1, 1, AS_OF)
+    ]  # fmt: skip
+    assert desk.ask("select * from ops.documents") == [("bank_statement", "NL01|EUR|S1", outcome.file_id)]
+    assert desk.ask(
+        "select source, table_name, row_count, content_until::date, as_of, file_id, interval_end from ops.batches "
+        "order by table_name"
+    ) == [
+        ("files", "bank_entries", 1, date(2026, 10, 27), AS_OF, outcome.file_id, None),
+        ("files", "bank_statements", 1, date(2026, 10, 27), AS_OF, outcome.file_id, None),
+    ]
+    assert desk.ask("select measure, currency, row_count, sum_minor from ops.batch_totals order by 1") == [
+        ("amount_minor", "EUR", 1, -1250),
+        ("closing_minor", "EUR", 1, 3750),
+        ("opening_minor", "EUR", 1, 5000),
+    ]
+    (row,) = desk.ask("select * from raw.bank_entries")
+    assert row[1:] == (outcome.file_id, *ENTRY)
+
+
+def test_a_real_file_is_read_by_its_reader(desk: Desk) -> None:
+    desk.put("ecb.csv", rates(26, 27))
+    (outcome,) = desk.run()
+    assert (outcome.outcome, outcome.row_counts) == ("loaded", {"fx_rates": 4})
+    assert desk.ask("select rate from raw.fx_rates where currency = 'JPY' and rate_date = '2026-10-27'") == [
+        (Decimal("180.25"),)
+    ]
+
+
+def test_an_empty_landing_is_fine_and_a_missing_one_is_named(desk: Desk) -> None:
+    assert desk.run() == []
+    with pytest.raises(LandingError, match=r"nowhere is no folder: create it, or point TIEOUT_LANDING"):
+        desk.run(desk.folder / "nowhere")
+
+
+def test_the_order_is_that_of_the_paths_and_unfinished_names_are_passed_over(desk: Desk) -> None:
+    for name in ("z/a.csv", "b.csv", "a.csv", "c.csv.tmp", "d.part", ".hidden", ".folder/e.csv"):
+        desk.put(name, rates(27, usd=f"1.{len(name)}{ord(name[0])}"))
+    assert [Path(outcome.uri).relative_to(desk.folder).as_posix() for outcome in desk.run()] == [
+        "a.csv", "b.csv", "z/a.csv",
+    ]  # fmt: skip
+
+
+def test_the_same_bytes_are_known_under_any_name(desk: Desk) -> None:
+    desk.put("a.csv", rates(27))
+    desk.run()
+    before = desk.traces()
+    desk.put("again.csv", rates(27))
+    first, second = desk.run()
+    assert (first.outcome, second.outcome) == ("known", "known")
+    assert first.file_id == second.file_id is not None
+    assert "(a.csv), loaded" in str(second.reason)
+    assert desk.traces() == before
+
+
+def test_a_bad_file_is_quarantined_once_and_does_not_stop_the_others(desk: Desk) -> None:
+    desk.put("a.csv", b"\x00\x01 no format at all")
+    desk.put("b.csv", rates(27))
+    first, second = desk.run()
+    assert (first.outcome, second.outcome) == ("quarantined", "loaded")
+    assert "no reader recognises this file" in str(first.reason)
+    assert desk.ask("select name, status, reason from ops.files where file_id = %s", first.file_id) == [
+        ("a.csv", "quarantined", first.reason)
+    ]
+    assert desk.traces() == {
+        "ops.files": 2, "ops.documents": 1, "ops.batches": 1, "raw.fx_rates": 2,
+    }  # fmt: skip
+    again, _ = desk.run()
+    assert (again.outcome, again.file_id) == ("known", first.file_id)
+    assert "quarantined: " in str(again.reason)
+
+
+def test_a_truncated_file_leaves_its_reason_and_the_whole_one_is_loaded(desk: Desk) -> None:
+    whole = rates(26, 27)
+    desk.put("a.csv", whole[:-12])
+    (cut,) = desk.run()
+    assert cut.outcome == "quarantined"
+    assert set(desk.traces()) == {"ops.files"}
+    desk.put("a.csv", whole)
+    (sent_again,) = desk.run()
+    assert sent_again.outcome == "loaded"
+
+
+def test_a_rejection_after_rows_leaves_no_row(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: Path, sink: Callable[[str, tuple[Any, ...]], None]) -> files.Reading:
+        for _ in range(1000):
+            sink("bank_entries", ENTRY)
+        raise files.Rejected("closing balance is off by 0.01", reading=BANK_READING)
+
+    monkeypatch.setattr(files, "read", read)
+    desk.put("a.xml", "x")
+    (outcome,) = desk.run()
+    assert outcome.outcome == "quarantined"
+    assert desk.traces() == {"ops.files": 1}
+    assert desk.ask("select origin_account, entry_count from ops.files") == [("NL01", 1)]
+
+
+def test_a_document_is_loaded_from_one_file_only(desk: Desk) -> None:
+    desk.put("a.csv", rates(27))
+    desk.put("b.csv", rates(27, usd="1.2"))
+    first, second = desk.run()
+    assert (first.outcome, second.outcome) == ("loaded", "quarantined")
+    assert f"was already loaded from file {first.file_id} (a.csv)" in str(second.reason)
+    assert desk.ask("select count(distinct file_id) from raw.fx_rates") == [(1,)]
+
+
+def test_a_file_in_which_a_document_stands_twice_is_quarantined(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    twice = files.Reading(documents=(("bank_statement", "x"), ("bank_statement", "x")))
+    read_as(monkeypatch, [("bank_statements", STATEMENT)], twice)
+    desk.put("a.xml", "x")
+    (outcome,) = desk.run()
+    assert (outcome.outcome, "stands in this file twice" in str(outcome.reason)) == ("quarantined", True)
+    assert desk.traces() == {"ops.files": 1}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "said"),
+    [
+        (5, 2**63, "does not fit its column"),
+        (11, "a\x00b", "row 1: text holds a NUL"),
+        (12, "lone \udc80", "row 1: text is no valid Unicode"),
+        (13, {"a": "\x00"}, "does not fit its column"),
+        (2, None, "breaks its table's declaration"),
+    ],
+)
+def test_values_that_cannot_be_stored_quarantine_their_file(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, column: int, value: Any, said: str
+) -> None:
+    row = list(ENTRY)
+    row[column] = value
+    read_as(monkeypatch, [("bank_entries", tuple(row))], files.Reading())
+    desk.put("a.xml", "x")
+    (outcome,) = desk.run()
+    assert outcome.outcome == "quarantined"
+    assert said in str(outcome.reason)
+    assert desk.traces() == {"ops.files": 1}
+
+
+@pytest.mark.parametrize("value", [12.5, object(), Decimal("NaN"), datetime(2026, 10, 27)])
+def test_an_inexact_value_fails_the_file_and_is_tried_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, value: Any
+) -> None:
+    read_as(monkeypatch, [("bank_entries", (*ENTRY[:5], value, *ENTRY[6:]))])
+    desk.put("a.xml", "x")
+    assert desk.outcomes() == {"a.xml": "failed"}
+    assert desk.traces() == {}
+    read_as(monkeypatch, [("bank_statements", STATEMENT), ("bank_entries", ENTRY)])
+    assert desk.outcomes() == {"a.xml": "loaded"}
+
+
+def test_a_reader_that_breaks_on_one_file_does_not_stop_the_others(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = files.read
+
+    def read(path: Path, sink: Callable[[str, tuple[Any, ...]], None]) -> files.Reading:
+        if path.name == "a.csv":
+            raise RecursionError("too deep")
+        return real(path, sink)
+
+    monkeypatch.setattr(files, "read", read)
+    desk.put("a.csv", rates(26))
+    desk.put("b.csv", rates(27))
+    first, second = desk.run()
+    assert (first.outcome, second.outcome) == ("failed", "loaded")
+    assert "RecursionError: too deep" in str(first.reason)
+
+
+@pytest.mark.parametrize(
+    ("totals", "said"),
+    [
+        ({("bank_entries", "amount_minor", "EUR"): (1, -1251)}, r"amount_minor in EUR: .* sum -1251; .* sum -1250"),
+        ({("bank_entries", "amount_minor", "EUR"): (2, -1250)}, r"2 rows, .* 1 rows"),
+        ({("bank_entries", "amount_minor", "USD"): (1, -1250)}, r"in EUR: .* 0 rows.* in USD: "),
+        ({}, r"amount_minor in EUR: at the source 0 rows"),
+        ({**BANK_READING.totals}, "bank_statements.* covers 1 rows, none was given"),
+    ],
+)
+def test_raw_that_differs_from_the_readers_totals_is_rolled_back(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, totals: Any, said: str
+) -> None:
+    read_as(monkeypatch, [("bank_entries", ENTRY)], files.Reading(totals=totals))
+    desk.put("a.xml", "x")
+    (outcome,) = desk.run()
+    assert outcome.outcome == "failed"
+    assert re.search(said, str(outcome.reason)), outcome.reason
+    assert desk.traces() == {}
+
+
+@pytest.mark.parametrize(("damage", "said"), [("return null", "row count"), ("new.currency := 'XXX'", "key hash")])
+def test_raw_that_loses_or_changes_a_row_is_rolled_back(desk: Desk, damage: str, said: str) -> None:
+    desk.ask(
+        f"create function raw.damage() returns trigger language plpgsql as $$ begin if new.currency = 'JPY' then "
+        f"{damage}; end if; return new; end $$; "
+        "create trigger damage before insert on raw.fx_rates for each row execute function raw.damage(); select 1"
+    )
+    desk.put("a.csv", rates(27))
+    (outcome,) = desk.run()
+    assert (outcome.outcome, said in str(outcome.reason)) == ("failed", True), outcome.reason
+    assert desk.traces() == {}
+
+
+class Moving:
+    """A path whose file changes while it is copied."""
+
+    def __init__(self, path: Path, change: Callable[[], None]) -> None:
+        self._path = path
+        self._change = change
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._path, name)
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def open(self, mode: str) -> Any:
+        self._change()
+        return self._path.open(mode)
+
+
+class Folder:
+    """A landing that holds the given paths."""
+
+    def __init__(self, *paths: Any) -> None:
+        self._paths = paths
+
+    def is_dir(self) -> bool:
+        return True
+
+    def iterdir(self) -> Iterator[Any]:
+        return iter(self._paths)
+
+
+@pytest.mark.parametrize("vanishes", [False, True])
+def test_a_file_that_grows_or_vanishes_waits(desk: Desk, vanishes: bool) -> None:
+    path = desk.put("a.csv", rates(26))
+    change = path.unlink if vanishes else (lambda: path.write_text(rates(26, 27)) and None)
+    (outcome,) = desk.run(Folder(Moving(path, change)))
+    assert outcome.outcome == "waiting"
+    assert ("went away" if vanishes else "still being written") in str(outcome.reason)
+    assert desk.traces() == {}
+    if not vanishes:
+        assert desk.outcomes() == {"a.csv": "loaded"}
+
+
+def test_a_file_that_cannot_be_read_fails_alone(desk: Desk) -> None:
+    def refuse() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    bad = Moving(desk.put("a.csv", rates(26)), refuse)
+    outcomes = desk.run(Folder(bad, desk.put("b.csv", rates(27))))
+    assert [outcome.outcome for outcome in outcomes] == ["failed", "loaded"]
+    assert "Check its permissions" in str(outcomes[0].reason)
+
+
+def test_a_file_without_bytes_is_told_apart_and_not_remembered(desk: Desk) -> None:
+    desk.put("a.csv", "")
+    assert desk.outcomes() == {"a.csv": "empty"}
+    assert desk.traces() == {}
+    desk.put("a.csv", rates(27))
+    assert desk.outcomes() == {"a.csv": "loaded"}
+
+
+def test_a_name_that_is_no_utf8_is_recorded_escaped(desk: Desk) -> None:
+    (desk.folder / os.fsdecode(b"caf\xe9.csv")).write_text("nonsense")
+    (outcome,) = desk.run()
+    assert (outcome.outcome, outcome.name) == ("quarantined", "caf\\udce9.csv")
+
+
+def test_a_full_disk_is_named_and_the_rest_comes_later(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: Path, sink: Callable[[str, tuple[Any, ...]], None]) -> files.Reading:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    real = files.read
+    monkeypatch.setattr(files, "read", read)
+    desk.put("a.csv", rates(27))
+    with pytest.raises(OSError, match=r"No space left on device.*Free some space there, or point TMPDIR"):
+        desk.run()
+    assert desk.traces() == {}
+    monkeypatch.setattr(files, "read", real)
+    assert desk.outcomes() == {"a.csv": "loaded"}
+
+
+def test_an_airflow_path_is_read_like_a_folder(desk: Desk) -> None:
+    from airflow.sdk import ObjectStoragePath
+
+    desk.put("ecb/a.csv", rates(27))
+    (outcome,) = desk.run(ObjectStoragePath(desk.folder.as_uri()))
+    assert (outcome.outcome, outcome.name) == ("loaded", "a.csv")
+
+
+def test_an_autocommitting_connection_still_loads_all_or_nothing(desk: Desk) -> None:
+    desk.warehouse.autocommit = True
+    desk.ask("alter table raw.fx_rates add constraint no_yen check (currency <> 'JPY'); select 1")
+    desk.put("a.csv", rates(27))
+    (outcome,) = desk.run()
+    assert outcome.outcome == "quarantined"
+    assert desk.traces() == {"ops.files": 1}
+
+
+def test_two_runs_load_a_file_once(desk: Desk) -> None:
+    for day in range(10, 28):
+        desk.put(f"{day}.csv", rates(day))
+    gate = threading.Barrier(2)
+
+    def go() -> list[str]:
+        connection = psycopg2.connect(desk.warehouse.dsn)
+        try:
+            gate.wait()
+            return [outcome.outcome for outcome in load_landing(desk.folder, connection, desk.registry, AS_OF)]
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as threads:
+        runs = [run.result() for run in [threads.submit(go), threads.submit(go)]]
+    assert all(sorted(pair) == ["known", "loaded"] for pair in zip(*runs, strict=True))
+    assert desk.traces()["raw.fx_rates"] == 36
+
+
+def test_a_killed_load_leaves_nothing_and_one_rerun_loads_once(desk: Desk, tmp_path: Path) -> None:
+    # Raw takes a twentieth of a second a row, so the kill falls into the COPY.
+    desk.ask(
+        "create function raw.dawdle() returns trigger language plpgsql as "
+        "$$ begin perform pg_sleep(0.05); return new; end $$; "
+        "create trigger dawdle before insert on raw.fx_rates for each row execute function raw.dawdle(); select 1"
+    )
+    desk.put("a.csv", rates(*range(10, 28)))
+    scratch = tmp_path / "scratch of the killed"
+    scratch.mkdir()
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(desk.folder), desk.warehouse.dsn, str(ROOT / "dbt_project")],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "plugins"), "TMPDIR": str(scratch)},
+    )
+    deadline = time.monotonic() + 30
+    while not desk.ask("select 1 from pg_stat_progress_copy where command = 'COPY FROM' and tuples_processed > 2"):
+        assert child.poll() is None, "the load ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert desk.traces() == {}
+    desk.ask("drop trigger dawdle on raw.fx_rates; select 1")
+    assert desk.outcomes() == {"a.csv": "loaded"}
+    assert desk.traces() == {"ops.files": 1, "ops.documents": 1, "ops.batches": 1, "raw.fx_rates": 36}

@@ -21,6 +21,7 @@ alter default privileges in schema raw grant select on tables to builder;
 
 grant usage on schema ops to loader, builder, publisher, controller;
 grant select, insert on ops.files, ops.documents, ops.batches, ops.batch_totals to loader;
+grant update (row_count, key_hash, horizon, content_until) on ops.batches to loader;
 grant select, insert, update on ops.closes, ops.findings, ops.incidents, ops.outbox, ops.clock to loader;
 grant select, insert, delete on ops.close_batches to loader;
 grant select on ops.published, ops.build_results to loader;

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
@@ -43,7 +43,6 @@ UNFINISHED_SUFFIXES = (".tmp", ".part")
 # Opens each spooled row, to be replaced by the ids that are known only in the transaction. NUL is in no text of
 # Postgres, so it stands in no row.
 ROW_START = b"\x00"
-COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 log = logging.getLogger(__name__)
 
@@ -306,28 +305,44 @@ class _Numbered:
 
 
 def _copy_text(value: Any) -> str:
-    """One value as a field of COPY's text format; exact, so a float is refused."""
-    if value is None:
-        return "\\N"
-    if isinstance(value, str):
-        return value.translate(COPY_ESCAPES)
-    if isinstance(value, bool):
-        return "t" if value else "f"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, Decimal):
-        if not value.is_finite():
-            raise ValueError(f"{value} is no number that can be stored")
-        return format(value, "f")
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ValueError(f"{value} has no time zone")
-        return value.isoformat()
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, dict):
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(COPY_ESCAPES)
-    raise TypeError(f"{value!r} ({type(value).__name__}) has no exact text: readers give None, str, int, Decimal, ...")
+    """One value as a field of COPY's text format; only types whose text is exact, so no float."""
+    spell = _SPELLINGS.get(type(value))
+    if spell is None:
+        raise TypeError(
+            f"{value!r} ({type(value).__name__}) has no exact text: readers give None, str, bool, int, Decimal, date, "
+            "datetime or dict"
+        )
+    return spell(value)
+
+
+def _escaped(text: str) -> str:
+    # The backslash first: the others bring one of their own. Four searches beat one translation table twice over.
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+
+
+def _spelled_number(value: Decimal) -> str:
+    if not value.is_finite():
+        raise ValueError(f"{value} is no number that can be stored")
+    return format(value, "f")
+
+
+def _spelled_moment(value: datetime) -> str:
+    if value.tzinfo is None:
+        raise ValueError(f"{value} has no time zone")
+    return value.isoformat()
+
+
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_SPELLINGS: dict[type, Callable[[Any], str]] = {
+    type(None): lambda _: "\\N",
+    str: _escaped,
+    bool: lambda value: "t" if value else "f",
+    int: str,
+    Decimal: _spelled_number,
+    datetime: _spelled_moment,
+    date: date.isoformat,
+    dict: lambda value: _escaped(_json.encode(value)),
+}
 
 
 def _find_known(warehouse: Connection, outcome: FileOutcome) -> FileOutcome | None:

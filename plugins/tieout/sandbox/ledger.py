@@ -9,7 +9,7 @@ from pathlib import Path
 from psycopg2.extensions import connection as Connection
 
 DDL = Path(__file__).parent / "payment_system.sql"
-FLUSH_CHARACTERS = 1 << 21
+FLUSH_CHARACTERS = 1 << 19
 
 # Parents first: a row is copied after the rows it refers to.
 TABLES = (

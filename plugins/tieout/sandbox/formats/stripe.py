@@ -52,9 +52,9 @@ def line(item: Line, payout_reference: str) -> str:
     facing = f"{gross},{currency.lower()}" if brand else ","
     description = f"Chargeback fee {item.psp_reference}" if item.event == "dispute_fee" else ""
     source = "" if item.event == "dispute_fee" else item.psp_reference
-    # A dispute and its reversal share the source; each still is a balance transaction of its own.
+    # A reversal shares the source with what it reverses; each still is a balance transaction of its own.
     transaction = f"txn_{CATEGORIES[item.event][:3]}{item.psp_reference[3:] or item.merchant_reference}"
-    if item.event == "chargeback_reversed":
+    if item.event in ("chargeback_reversed", "refund_reversed"):
         transaction += "R"
     created = item.occurred_at.strftime("%Y-%m-%d %H:%M:%S")
     return (

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import psycopg2
 from psycopg2 import errors, sql
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import parse_dsn
 
 from tieout.batches import (
     SESSION_SPELLING,
@@ -210,6 +211,14 @@ def _source_errors(named: str, doing: str) -> Iterator[None]:
         raise SnapshotError(f"{named}: {doing} failed: {said[0]}. {remedy}") from error
 
 
+def _connect(source: SourceAddress) -> Connection:
+    if isinstance(source, str):
+        arguments = {**DEAD_PEER_OPTIONS, **parse_dsn(source)}
+        opened: Connection = psycopg2.connect(**arguments)
+        return opened
+    return source()
+
+
 @contextmanager
 def _open_snapshot(source: SourceAddress, declared: Source, tables: list[Table]) -> Iterator[_Reading]:
     """Two connections in one snapshot of the source, with every readable table locked against ALTER and TRUNCATE.
@@ -221,7 +230,7 @@ def _open_snapshot(source: SourceAddress, declared: Source, tables: list[Table])
     try:
         with _source_errors(named, "connecting"):
             for _ in range(2):
-                opened.append(psycopg2.connect(source, **DEAD_PEER_OPTIONS) if isinstance(source, str) else source())
+                opened.append(_connect(source))
                 opened[-1].autocommit = True
         rows, totals = opened
         with _source_errors(named, "taking a snapshot"), rows.cursor() as first, totals.cursor() as second:

@@ -25,6 +25,7 @@ from psycopg2.extensions import connection as Connection
 
 from tieout import files
 from tieout.landing import FileOutcome, LandingError, load_landing
+from tieout.postgres import Cluster
 from tieout.sources import Registry, load_registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -428,6 +429,14 @@ def test_an_autocommitting_connection_still_loads_all_or_nothing(desk: Desk) -> 
     (outcome,) = desk.run()
     assert outcome.outcome == "quarantined"
     assert desk.traces() == {"ops.files": 1}
+
+
+def test_the_loaders_rights_are_enough(desk: Desk, cluster: Cluster) -> None:
+    desk.put("a.csv", rates(27))
+    desk.put("b.csv", "nonsense")
+    with cluster.connect(desk.warehouse.info.dbname, "loader") as loader:
+        outcomes = load_landing(desk.folder, loader, desk.registry, AS_OF)
+    assert [outcome.outcome for outcome in outcomes] == ["loaded", "quarantined"]
 
 
 def test_two_runs_load_a_file_once(desk: Desk) -> None:

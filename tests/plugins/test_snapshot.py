@@ -212,7 +212,9 @@ def test_no_transaction_since_the_horizon_is_missed_when_32_bits_go_round(
     writers = {horizon, horizon + 1, (horizon + next_xid) // 2, next_xid - 1}
     condition = changed_since("incremental", next_xid, horizon)
     with world.warehouse.cursor() as cursor:
-        seen = "select xid from (select x::text, (x %% 4294967296)::text::xid from unnest(%s::bigint[]) x) w (xid, xmin)"
+        seen = (
+            "select xid from (select x::text, (x %% 4294967296)::text::xid from unnest(%s::bigint[]) x) w (xid, xmin)"
+        )
         cursor.execute(sql.SQL(seen) + sql.SQL(" where ") + condition, (sorted(writers),))
         assert {int(row[0]) for row in cursor.fetchall()} == writers
         if next_xid - horizon < 2**31:
@@ -263,6 +265,20 @@ def test_an_autocommitting_connection_still_loads_all_or_nothing(world: World) -
         world.run()
     assert world.loaded() == (0, 0, 0)
     assert world.warehouse.autocommit
+
+
+def test_the_loaders_rights_are_enough(world: World, cluster: Cluster) -> None:
+    with cluster.connect(world.warehouse.info.dbname, "loader") as loader:
+        assert world.run(warehouse=loader)["orders"].outcome == "loaded"
+        assert world.run(1, warehouse=loader)["orders"].row_count == 0
+
+
+def test_a_function_may_open_the_source(world: World) -> None:
+    dsn = world.dsn
+    batches = take_snapshot(
+        lambda: psycopg2.connect(dsn), world.warehouse, world.registry, "shop", DAY, DAY + timedelta(1), AS_OF
+    )
+    assert [batch.row_count for batch in batches] == [300, 50]
 
 
 def test_two_runs_of_one_interval_load_once(world: World) -> None:

@@ -16,111 +16,80 @@ rules as (
     where valid_from <= {{ business_date() }} and coalesce(valid_to, 'infinity'::date) > {{ business_date() }}
 ),
 
-{% for pass in passes %}
-candidates_{{ pass }} as materialized (
+decided_0 as (
     select
-        items.item_key,
-        items.side,
-        items.amount_minor,
-        items.currency,
-        items.value_date,
-        rules.rule_id,
-        rules.pairing,
-        rules.window_days,
-        -- A pair may not bridge two clearing accounts: neither would come to zero.
-        items.clearing_account || '|' || case rules.key_column when 'strong_key' then items.strong_key else items.weak_key end as key_value
+        item_key, reconciliation, side, amount_minor, currency, value_date, clearing_account, strong_key, weak_key,
+        null::text as rule_id, null::text as group_id, null::text as decision
     from items
-    inner join rules on items.reconciliation = rules.reconciliation and rules.pass = {{ pass }}
-    {%- for earlier in passes if earlier < pass %}
-    left join decided_{{ earlier }} on items.item_key = decided_{{ earlier }}.item_key
-    where decided_{{ earlier }}.item_key is null
-    {%- endfor %}
 ),
 
-groups_{{ pass }} as materialized (
+{% for pass in passes -%}
+-- Pass {{ pass }}. A pair may not bridge two clearing accounts: neither would come to zero.
+keyed_{{ pass }} as (
     select
-        rule_id,
-        key_value,
-        pairing,
-        count(*) filter (where side = 'left') as left_count,
-        count(*) filter (where side = 'right') as right_count,
-        sum(amount_minor) filter (where side = 'left') as left_minor,
-        sum(amount_minor) filter (where side = 'right') as right_minor,
-        min(currency) = max(currency) as is_one_currency,
-        max(value_date) - min(value_date) <= max(window_days) as is_in_window
-    from candidates_{{ pass }}
-    where key_value is not null
-    group by rule_id, key_value, pairing
-    having count(*) filter (where side = 'left') > 0 and count(*) filter (where side = 'right') > 0
+        decided_{{ pass - 1 }}.*,
+        rules.rule_id as pass_rule_id,
+        rules.pairing,
+        rules.window_days,
+        rules.rule_id || '|' || decided_{{ pass - 1 }}.clearing_account || '|'
+        || case rules.key_column when 'strong_key' then strong_key else weak_key end as key_value
+    from decided_{{ pass - 1 }}
+    left join rules
+        on decided_{{ pass - 1 }}.decision is null
+        and decided_{{ pass - 1 }}.reconciliation = rules.reconciliation
+        and rules.pass = {{ pass }}
+),
+
+grouped_{{ pass }} as (
+    select
+        *,
+        count(*) filter (where side = 'left') over same_key as left_count,
+        count(*) filter (where side = 'right') over same_key as right_count,
+        sum(amount_minor) filter (where side = 'left') over same_key as left_minor,
+        sum(amount_minor) filter (where side = 'right') over same_key as right_minor,
+        min(currency) over same_key = max(currency) over same_key as is_one_currency,
+        max(value_date) over same_key - min(value_date) over same_key <= window_days as is_in_window,
+        row_number() over (partition by key_value, side, amount_minor order by value_date, item_key) as twin_rank
+    from keyed_{{ pass }}
+    window same_key as (partition by key_value)
 ),
 
 -- One of ours against several of theirs that do not add up: the first that equals ours is its partner.
-exact_partners_{{ pass }} as (
-    select rule_id, key_value, item_key
+partnered_{{ pass }} as (
+    select
+        *,
+        left_count = 1 and right_count > 1 and is_one_currency and left_minor <> right_minor
+        and bool_or(side = 'right' and amount_minor = left_minor) over (partition by key_value) as has_exact_partner
+    from grouped_{{ pass }}
+),
+
+decided_{{ pass }} as (
+    select
+        item_key, reconciliation, side, amount_minor, currency, value_date, clearing_account, strong_key, weak_key,
+        case when is_decided_now then pass_rule_id else rule_id end as rule_id,
+        case when is_decided_now then pass_rule_id || ':' || md5(key_value) else group_id end as group_id,
+        case
+            when not is_decided_now then decision
+            when pairing = 'unique' then case when left_count = 1 and right_count = 1 then 'paired' else 'ambiguous' end
+            when not has_exact_partner or side = 'left' then 'paired'
+            when amount_minor = left_minor and twin_rank = 1 then 'paired'
+            else 'left_over'
+        end as decision
     from (
         select
-            candidates.rule_id,
-            candidates.key_value,
-            candidates.item_key,
-            row_number() over (
-                partition by candidates.rule_id, candidates.key_value
-                order by candidates.value_date, candidates.item_key
-            ) as partner_rank
-        from candidates_{{ pass }} as candidates
-        inner join groups_{{ pass }} as groups
-            on candidates.rule_id = groups.rule_id and candidates.key_value = groups.key_value
-        where groups.pairing = 'identity'
-            and groups.is_one_currency
-            and groups.left_count = 1
-            and groups.right_count > 1
-            and groups.left_minor <> groups.right_minor
-            and candidates.side = 'right'
-            and candidates.amount_minor = groups.left_minor
-    ) as ranked
-    where partner_rank = 1
+            *,
+            coalesce(
+                key_value is not null and left_count > 0 and right_count > 0 and (pairing = 'identity' or is_in_window), false
+            ) as is_decided_now
+        from partnered_{{ pass }}
+    ) as judged
 ),
 
-decided_{{ pass }} as materialized (
-    select
-        candidates.item_key,
-        candidates.rule_id,
-        candidates.rule_id || ':' || md5(candidates.key_value) as group_id,
-        case
-            when groups.pairing = 'identity' and exact_partners.item_key is null then 'paired'
-            when groups.pairing = 'identity' and (candidates.side = 'left' or candidates.item_key = exact_partners.item_key) then 'paired'
-            when groups.pairing = 'identity' then 'left_over'
-            when groups.left_count = 1 and groups.right_count = 1 then 'paired'
-            else 'ambiguous'
-        end as decision
-    from candidates_{{ pass }} as candidates
-    inner join groups_{{ pass }} as groups
-        on candidates.rule_id = groups.rule_id and candidates.key_value = groups.key_value
-    left join exact_partners_{{ pass }} as exact_partners
-        on candidates.rule_id = exact_partners.rule_id and candidates.key_value = exact_partners.key_value
-    where groups.pairing = 'identity' or groups.is_in_window
-),
-
-{% endfor %}
-decided as (
-    {% for pass in passes %}
-    select * from decided_{{ pass }}
-    {{ 'union all' if not loop.last }}
-    {%- endfor %}
-),
-
+{% endfor -%}
 final as (
-    select
-        decided.item_key,
-        decided.rule_id,
-        decided.group_id,
-        decided.decision,
-        items.reconciliation,
-        items.side,
-        items.amount_minor,
-        items.currency,
-        items.clearing_account
-    from decided
-    inner join items on decided.item_key = items.item_key
+    select item_key, rule_id, group_id, decision, reconciliation, side, amount_minor, currency, clearing_account
+    from decided_{{ passes[-1] }}
+    where decision is not null
 )
 
 select * from final

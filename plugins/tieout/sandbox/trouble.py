@@ -222,7 +222,7 @@ def _reserve(events: Events, plant: Plant, number: str) -> None:
     released_on = october(plant.then) if plant.then else None
     # What the processor holds is ours: on the left, and positive.
     events.truth.open(
-        plant.kind, "payment_processor", "left", events.right_reference(hold, place), "RESERVE_HELD", place.seen_on,
+        plant.kind, "payment_processor", "left", hold.psp_reference, "RESERVE_HELD", place.seen_on,
         released_on, RESERVE_MINOR, hold.gross_currency,
     )  # fmt: skip
     if released_on is not None:

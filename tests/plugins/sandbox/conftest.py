@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from hashlib import sha256
@@ -95,6 +95,6 @@ def small(make_world: Callable[[int, int], World]) -> World:
 
 
 @pytest.fixture(scope="session", params=[(60, 1), (60, 2), (250, 7)], ids=["60-seed1", "60-seed2", "250-seed7"])
-def world(request: pytest.FixtureRequest, make_world: Callable[[int, int], World]) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, make_world: Callable[[int, int], World]) -> World:
     """Several worlds, each played to its end."""
-    yield _played(make_world(*request.param))
+    return _played(make_world(*request.param))

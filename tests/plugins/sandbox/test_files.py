@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 from . import reports
@@ -93,7 +94,7 @@ def test_statements_run_on(world: World) -> None:
     }
     for statements in by_account.values():
         statements.sort(key=lambda statement: statement.day)
-        for earlier, later in zip(statements, statements[1:], strict=False):
+        for earlier, later in pairwise(statements):
             assert later.opening == earlier.closing
             assert later.number == earlier.number + 1
         references = [entry.reference for statement in statements for entry in statement.entries]

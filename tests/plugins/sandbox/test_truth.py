@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter, defaultdict
 from datetime import date, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_windows_are_windows_and_no_item_has_two_at_once(world: World) -> None:
         windows[r["reconciliation"], r["side"], r["reference"]].append((r["opens_on"], r["clears_on"] or "9999"))
     for key, found in windows.items():
         found.sort()
-        for (_, ends), (begins, _) in zip(found, found[1:], strict=False):
+        for (_, ends), (begins, _) in pairwise(found):
             assert ends <= begins, key
 
 
@@ -128,7 +129,7 @@ def test_open_items_of_payment_processor_are_exactly_the_truth(world: World, day
             key = row.psp_reference or path.name
             reference = f"{row.processor}:{key}:{row.record_type if row.psp_reference else row.line_no}"
             if row.record_type == "DepositCorrection":
-                (holds if row.gross < 0 else released).add(reference)
+                (holds if row.gross < 0 else released).add(row.psp_reference)
                 continue
             family = FAMILIES.get(row.record_type, row.record_type)
             right[(row.processor, row.psp_reference, family), row.gross, row.gross_currency].append(reference)
@@ -197,7 +198,8 @@ def test_overdue_codes_say_whether_a_report_came(world: World, day: date) -> Non
     """IN_LEDGER_NOT_PSP needs a report that should have held the item; MISSING_OVERDUE needs that there is none."""
     accounts = dict(
         world.query(
-            "select c.capture_id, p.processor_account from payments.captures c join payments.payments p using (payment_id)"
+            "select c.capture_id, p.processor_account from payments.captures c"
+            " join payments.payments p using (payment_id)"
         )
     )
     for r in open_at(truth(world), day):

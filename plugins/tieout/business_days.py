@@ -40,19 +40,19 @@ class BusinessCalendar(NamedTuple):
 
     def open_hours(self, since: datetime, until: datetime) -> float:
         """Hours from ``since`` to ``until`` without the weekends and holidays of the reporting currency."""
+        # Times of one zone subtract as wall clock: in UTC a day of 23 or 25 hours counts as it is.
+        since, until = since.astimezone(UTC), until.astimezone(UTC)
         seconds = (until - since).total_seconds()
         day = since.astimezone(self.zone).date()
         while (start := self._midnight(day)) < until:
             if not self.open_on(self.currency, day):
                 end = self._midnight(day + timedelta(days=1))
-                # Aware times of one zone subtract as wall clock: in UTC a day of 23 or 25 hours counts as it is.
-                closed = min(end, until).astimezone(UTC) - max(start, since).astimezone(UTC)
-                seconds -= closed.total_seconds()
+                seconds -= (min(end, until) - max(start, since)).total_seconds()
             day += timedelta(days=1)
         return seconds / 3600
 
     def _midnight(self, day: date) -> datetime:
-        return datetime(day.year, day.month, day.day, tzinfo=self.zone)
+        return datetime(day.year, day.month, day.day, tzinfo=self.zone).astimezone(UTC)
 
 
 def read_calendar(connection: Connection, book: str) -> BusinessCalendar:

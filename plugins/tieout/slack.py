@@ -64,9 +64,7 @@ class SlackSender:
             named = self.channel.startswith("#")
             query["channel"] = self.hook.get_channel_id(self.channel[1:]) if named else self.channel
             for _ in range(HISTORY_PAGES_MAX):
-                page = _unhurried(
-                    lambda: self.hook.call("conversations.history", http_verb="GET", params=dict(query))
-                )
+                page = _unhurried(lambda: self.hook.call("conversations.history", params=dict(query)))
                 for message in page.get("messages") or []:
                     key = ((message.get("metadata") or {}).get("event_payload") or {}).get("key")
                     if isinstance(key, str):

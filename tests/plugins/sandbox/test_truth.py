@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tieout import sandbox
+from tieout.sandbox.trouble_plan import PAYMENTS_PER_COPY, PAYOUT_PLANTS, PLANTS, STRAY_ENTRIES
 
 from . import reports
 from .conftest import World
@@ -210,11 +211,12 @@ def test_overdue_codes_say_whether_a_report_came(world: World, day: date) -> Non
             assert accounts.get(r["reference"], "") != "EZTIEOUTAP" or day < date(2026, 10, 30)
 
 
-def test_planted_trouble_grows_with_the_size(world: World) -> None:
+def test_a_small_world_holds_each_planted_trouble_once(world: World) -> None:
     planted = [r for r in truth(world) if r["kind"] not in ("EXPECTED_NOT_DUE", "MISSING_OVERDUE")]
-    # Below two copies' worth of payments every world holds the same trouble.
-    assert 80 <= len(planted) <= 95
-    assert world.payments_per_day < 4000
+    assert world.payments_per_day < 2 * PAYMENTS_PER_COPY
+    # A plant is one row, or a pair, or the three of an ambiguous order, or a pair and the days before it.
+    singles = len(PLANTS) + len(PAYOUT_PLANTS) + len(STRAY_ENTRIES)
+    assert singles < len(planted) < 2 * singles
 
 
 def test_the_label_list_describes_every_kind() -> None:

@@ -214,24 +214,16 @@ class Airflow:
 
     def failures(self, run: DagRun) -> list[TaskFailure]:
         """The failed tasks of a run with the ends of their logs."""
-        return [
-            TaskFailure(run.dag_id, run.run_id, task_id, *self._task_log(run, task_id))
-            for task_id, state in self.tasks(run).items()
-            if state == "failed"
-        ]
+        return [self.failure(run, task_id) for task_id, state in self.tasks(run).items() if state == "failed"]
 
-    def _task_log(self, run: DagRun, task_id: str) -> tuple[Path | None, list[str]]:
+    def failure(self, run: DagRun, task_id: str) -> TaskFailure:
+        """One task's failure with the end of its last try's log."""
         folder = self.home / "logs" / f"dag_id={run.dag_id}" / f"run_id={run.run_id}" / f"task_id={task_id}"
         logs = sorted(folder.rglob("attempt=*.log"), key=lambda path: path.stat().st_mtime)
         if not logs:
-            return None, []
-        lines = []
-        for line in logs[-1].read_text(errors="replace").splitlines():
-            try:
-                lines.extend(log_lines(json.loads(line)))
-            except ValueError:
-                lines.append(line)
-        return logs[-1], lines[-TAIL_LINES:]
+            return TaskFailure(run.dag_id, run.run_id, task_id, None, [])
+        tail = log_tail(logs[-1].read_text(errors="replace"))
+        return TaskFailure(run.dag_id, run.run_id, task_id, logs[-1], tail)
 
     def _request(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, login: bool = True
@@ -329,12 +321,23 @@ def airflow_version() -> str:
     return version("apache-airflow-core")
 
 
-def log_lines(record: Mapping[str, Any]) -> list[str]:
-    """A task log's JSON record as text: the event, and for an error the exceptions' types and values."""
-    lines = [str(record.get("event", ""))]
-    for error in record.get("error_detail") or []:
-        lines.append(f"{error.get('exc_type')}: {error.get('exc_value')}")
-    return lines
+def log_tail(text: str) -> list[str]:
+    """The last lines of a task's log up to its error, as plain text: Airflow writes one JSON object a line."""
+    lines: list[str] = []
+    last_error = 0
+    for line in text.splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            lines.append(line)
+            continue
+        event = str(record.get("event", ""))
+        if not event.startswith(("::group::", "::endgroup::")):
+            lines.extend(event.splitlines())
+        for error in record.get("error_detail") or []:
+            lines.extend(f"{error.get('exc_type')}: {error.get('exc_value')}".rstrip().splitlines())
+            last_error = len(lines)
+    return lines[: last_error or None][-TAIL_LINES:]
 
 
 def end_sessions(leaders: Collection[int]) -> None:

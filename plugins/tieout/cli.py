@@ -140,7 +140,11 @@ def up() -> None:
     from tieout.local import Machine
 
     with reported():
-        walkthrough.up(Machine(), console)
+        try:
+            walkthrough.up(Machine(), console)
+        except walkthrough.Interrupted:
+            # Being stopped is how it is meant to end.
+            console.print("stopped; nothing is left running")
 
 
 @app.command()

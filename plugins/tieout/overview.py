@@ -38,6 +38,17 @@ class Head(NamedTuple):
     reporting_currency: str
 
 
+class Closed(NamedTuple):
+    """One published close: its items, carried ones too; of these matched and open; lines it booked; time it took."""
+
+    business_date: date
+    items: int
+    matched: int
+    open: int
+    journal_lines: int
+    seconds: float
+
+
 class Side(NamedTuple):
     """One side of a reconciliation: numbers of items by how they ended the close."""
 
@@ -105,6 +116,7 @@ class Books:
     """Everything the overview shows, of one close."""
 
     head: Head
+    closes: list[Closed]
     sides: list[Side]
     breaks: list[OpenBreaks]
     proofs: list[Proof]
@@ -121,7 +133,7 @@ class Books:
 
     @property
     def proven(self) -> bool:
-        """Whether there is a proof, it holds, the books balance, and every close's seal fits its journal."""
+        """Whether every close has a proof that holds, the books balance, and every seal fits its journal."""
         balanced = all(
             sum(balance.balance_minor for balance in group) == 0
             for _, group in groupby(self.balances, key=lambda balance: balance.currency)
@@ -137,6 +149,18 @@ HEAD = """
     join rules.books b on b.book = p.book
     where p.book = %(book)s
     order by p.business_date desc limit 1"""
+CLOSES = """
+    select p.business_date,
+        sum(s.item_count)::bigint,
+        coalesce(sum(s.item_count) filter (where s.status = 'matched'), 0)::bigint,
+        coalesce(sum(s.item_count) filter (where s.status = 'open'), 0)::bigint,
+        min(l.line_count), min(extract(epoch from c.published_at - c.opened_at))::float
+    from ops.published p
+    join ops.closes c on c.close_id = p.close_id
+    left join ledger.seals l on l.close_id = p.close_id
+    left join published.reconciliation_summary s on s.close_id = p.close_id
+    where p.book = %(book)s
+    group by p.business_date order by p.business_date desc limit 10"""
 SIDES = """
     select s.reconciliation, s.side, sum(s.item_count)::bigint,
         coalesce(sum(s.item_count) filter (where s.status = 'matched'), 0)::bigint,
@@ -160,7 +184,6 @@ PROOFS = """
         min(concat_ws(' ', subject, currency) || ': expected ' || expected_count || ' / ' || expected_minor
             || ', found ' || actual_count || ' / ' || actual_minor) filter (where is_proven is not true)
     from (select * from published.proof_items union all select * from published.proof_clearing) proof
-    where business_date = %(day)s
     group by check_name order by check_name"""
 BALANCES = """
     select currency, account_type, sum(balance_minor)::bigint
@@ -220,6 +243,7 @@ def read(connection: Connection, book: str = "global") -> Books:
             given["day"] = head.business_date
             return Books(
                 head=head,
+                closes=[Closed(*row) for row in rows(CLOSES)],
                 sides=[Side(*row) for row in rows(SIDES)],
                 breaks=[OpenBreaks(*row) for row in rows(BREAKS)],
                 proofs=[Proof(*row) for row in rows(PROOFS)],
@@ -286,6 +310,7 @@ def render(books: Books, console: Console) -> None:
         f"close {head.close_id}, the last of {head.closes}; published {head.published_at:%Y-%m-%d %H:%M:%S} UTC",
         style="dim", highlight=False,
     )  # fmt: skip
+    console.print(_closes(books))
     console.print(_sides(books))
     console.print(_breaks(books))
     console.print(_proofs(books))
@@ -307,9 +332,18 @@ def _table(title: str, *columns: str, numbers: int = 0) -> Table:
     return table
 
 
+def _closes(books: Books) -> Table:
+    columns = ("business date", "items", "matched", "open", "journal lines", "seconds")
+    table = _table("\nCloses, newest first", *columns, numbers=5)
+    for close in books.closes:
+        figures = (close.items, close.matched, close.open, close.journal_lines)
+        table.add_row(str(close.business_date), *(f"{figure:,}" for figure in figures), f"{close.seconds:,.0f}")
+    return table
+
+
 def _sides(books: Books) -> Table:
     columns = ("reconciliation", "side", "items", "matched", "excluded", "open", "of these not due")
-    table = _table("\nReconciliations", *columns, numbers=5)
+    table = _table("\nReconciliations at this close", *columns, numbers=5)
     for side in books.sides:
         figures = (side.items, side.matched, side.excluded, side.open, side.timing)
         table.add_row(side.reconciliation, side.side, *(f"{figure:,}" for figure in figures))
@@ -331,7 +365,8 @@ def _breaks(books: Books) -> Table:
 
 
 def _proofs(books: Books) -> Table:
-    table = _table("\nProof", "check", "first difference", "compared", "unexplained", numbers=2)
+    columns = ("check", "first difference", "compared", "unexplained")
+    table = _table("\nProof of every published close", *columns, numbers=2)
     for proof in books.proofs:
         style = "red" if proof.failed else None
         row = (proof.check_name, escape(proof.first_failure or ""), f"{proof.comparisons:,}", f"{proof.failed:,}")

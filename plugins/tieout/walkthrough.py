@@ -11,7 +11,7 @@ import signal
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -20,7 +20,16 @@ from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from tieout.airflow_local import Airflow, DagRun
 from tieout.local import LocalError, Machine, UsageError
@@ -138,17 +147,17 @@ def _take(leg: Leg, machine: Machine, cluster: Cluster, airflow: Airflow, step: 
     from tieout import sandbox
 
     name = f"{leg.days[0]} to {leg.business_date}, opening" if leg.opening else str(leg.business_date)
-    with step(f"{name}: ingest") as said:
+    with step(f"{name}: ingest") as told:
         sandbox.advance(machine.payments_dsn(cluster), machine.landing, machine.state, leg.business_date)
         set_clock(cluster, leg.business_date)
         earlier = {run.run_id for run in airflow.runs("close")}
         start = sandbox.starts_at(leg.days[0]).isoformat() if leg.opening else None
         conf = {"business_date": str(leg.business_date), "interval_start": start}
-        wait(airflow, airflow.trigger("ingest", conf), said)
-    with step(f"{name}: close") as said:
-        wait_for_close(airflow, cluster, leg.business_date, earlier, said)
-    with step(f"{name}: watch") as said:
-        wait(airflow, airflow.trigger("watch"), said)
+        wait(airflow, airflow.trigger("ingest", conf), told)
+    with step(f"{name}: close") as told:
+        wait_for_close(airflow, cluster, leg.business_date, earlier, told)
+    with step(f"{name}: watch") as told:
+        wait(airflow, airflow.trigger("watch"), told)
 
 
 def set_clock(cluster: Cluster, day: date) -> None:
@@ -162,17 +171,23 @@ def set_clock(cluster: Cluster, day: date) -> None:
         )
 
 
-def wait(airflow: Airflow, started: DagRun, said: Callable[[str], None]) -> None:
+def wait(airflow: Airflow, started: DagRun, told: Told) -> None:
     """Wait until a DAG run has succeeded.
 
-    :param said: told which tasks are running.
+    :param told: hears which tasks are running, and the error of one that Airflow is about to try again.
     :raises RunError: it failed.
     """
     now = started
+    retried: set[str] = set()
     while not now.finished:
         airflow.check_alive()
-        working = [f"{task} {state}" for task, state in airflow.tasks(now).items() if state in SHOWN]
-        said(", ".join(working).replace("_", " "))
+        tasks = airflow.tasks(now)
+        working = [f"{task} {state}" for task, state in tasks.items() if state in SHOWN]
+        told.now(", ".join(working).replace("_", " "))
+        for task in {task for task, state in tasks.items() if state == "up_for_retry"} - retried:
+            retried.add(task)
+            error = airflow.failure(now, task)
+            told.lasting(f"{task} failed and will be tried again: {error.tail[-1] if error.tail else 'see its log'}")
         time.sleep(POLL_S)
         now = airflow.run(now)
     if now.state != "success":
@@ -180,7 +195,7 @@ def wait(airflow: Airflow, started: DagRun, said: Callable[[str], None]) -> None
 
 
 def wait_for_close(
-    airflow: Airflow, cluster: Cluster, day: date, earlier: set[str], said: Callable[[str], None]
+    airflow: Airflow, cluster: Cluster, day: date, earlier: set[str], told: Told
 ) -> None:
     """Wait until the asset has started a close and the close is through and published.
 
@@ -194,7 +209,7 @@ def wait_for_close(
             raise RunError(f"ingest has finished, but no close of {day} started within {ASSET_TIMEOUT_S} s")
         time.sleep(POLL_S)
     for started_run in started:
-        wait(airflow, started_run, said)
+        wait(airflow, started_run, told)
     with cluster.connect("warehouse") as connection, connection.cursor() as cursor:
         cursor.execute("select from ops.published where book = %s and business_date = %s", (BOOK, day))
         if cursor.fetchone() is None:
@@ -298,23 +313,38 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+class Told:
+    """Somebody who watches a step: told what goes on now, and what should stay on the screen."""
+
+    def __init__(self, bar: Progress, task: TaskID, name: str) -> None:
+        self._bar = bar
+        self._task = task
+        self._name = name
+
+    def now(self, detail: str) -> None:
+        """Show what the step is doing."""
+        shown = f"{self._name}  [dim]{escape(detail)}[/]" if detail else self._name
+        self._bar.update(self._task, description=shown)
+
+    def lasting(self, line: str) -> None:
+        """Print a line that stays."""
+        self._bar.console.print(f"[yellow]note[/] {escape(line)}", highlight=False)
+
+
 class Step:
-    """A progress bar's hand: ``with step("loading") as said: said("payments")``."""
+    """A progress bar's hand: ``with step("loading") as told: told.now("payments")``."""
 
     def __init__(self, bar: Progress, total: int) -> None:
         self._bar = bar
         self._task = bar.add_task("", total=total)
 
     @contextmanager
-    def __call__(self, name: str) -> Iterator[Callable[[str], None]]:
+    def __call__(self, name: str) -> Iterator[Told]:
         """Show a step while it lasts and leave a line with its time when it is done."""
         start = time.monotonic()
-        self._bar.update(self._task, description=name)
-
-        def said(detail: str) -> None:
-            self._bar.update(self._task, description=f"{name}  [dim]{detail}[/]" if detail else name)
-
-        yield said
+        told = Told(self._bar, self._task, name)
+        told.now("")
+        yield told
         self._bar.console.print(f"[green]done[/] {name} [dim]{time.monotonic() - start:.1f} s[/]", highlight=False)
         self._bar.advance(self._task)
 

@@ -17,18 +17,19 @@ import psutil
 import pytest
 
 from tieout import airflow_local, postgres, walkthrough
-from tieout.airflow_local import Airflow, AirflowError, end_sessions, log_lines
+from tieout.airflow_local import Airflow, AirflowError, end_sessions, log_tail
 from tieout.local import AIRFLOW_OWNER, PORT_VARIABLES, Machine
 from tieout.postgres import ensure_database, ensure_roles
 
 DAGS = """
+    from datetime import timedelta
     from airflow.sdk import Asset, dag, task
 
     ARRIVED = Asset(name="arrived", uri="tieout://test/arrived")
 
     @dag(dag_id="first", schedule=None, params={"business_date": "none"})
     def first():
-        @task(outlets=[ARRIVED])
+        @task(outlets=[ARRIVED], retries=1, retry_delay=timedelta(seconds=2))
         def load(params=None):
             if params["business_date"] == "bad":
                 raise RuntimeError("table payments lost its column id: No space left on device")
@@ -48,8 +49,17 @@ DAGS = """
 """
 
 
-def quiet(text: str) -> None:
-    """Nobody to tell."""
+class Quiet(walkthrough.Told):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def now(self, detail: str) -> None:
+        self.lines.append(detail)
+
+    def lasting(self, line: str) -> None:
+        self.lines.append(line)
 
 
 @pytest.fixture(scope="module")
@@ -84,18 +94,20 @@ def airflow() -> Iterator[Airflow]:
 def test_a_run_and_the_run_its_asset_starts_succeed(airflow: Airflow) -> None:
     earlier = {run.run_id for run in airflow.runs("second")}
     run = airflow.trigger("first", {"business_date": "2026-10-27"})
-    walkthrough.wait(airflow, run, quiet)
+    walkthrough.wait(airflow, run, Quiet())
     assert airflow.tasks(run) == {"load": "success"}
     deadline = time.monotonic() + 30
     while not (started := [run for run in airflow.runs("second") if run.run_id not in earlier]):
         assert time.monotonic() < deadline, "the asset started no run"
         time.sleep(0.2)
-    walkthrough.wait(airflow, started[0], quiet)
+    walkthrough.wait(airflow, started[0], Quiet())
 
 
 def test_a_failed_task_is_shown_with_its_log_and_the_remedy(airflow: Airflow) -> None:
+    told = Quiet()
     with pytest.raises(walkthrough.RunError) as failure:
-        walkthrough.wait(airflow, airflow.trigger("first", {"business_date": "bad"}), quiet)
+        walkthrough.wait(airflow, airflow.trigger("first", {"business_date": "bad"}), told)
+    assert any(line.startswith("load failed and will be tried again: RuntimeError: table") for line in told.lines)
     message = str(failure.value)
     assert "task load of first failed" in message
     assert "table payments lost its column id" in message
@@ -175,6 +187,15 @@ def test_our_own_session_is_never_ended() -> None:
     end_sessions({os.getsid(0)})
 
 
-def test_a_log_record_shows_its_exception() -> None:
-    record = {"event": "Task failed", "error_detail": [{"exc_type": "ValueError", "exc_value": "no rate for SEK"}]}
-    assert log_lines(record) == ["Task failed", "ValueError: no rate for SEK"]
+def test_a_log_is_shown_up_to_its_error() -> None:
+    log = "\n".join(
+        [
+            '{"event": "::group::Pre Execute"}',
+            '{"event": "loading payments"}',
+            "a line that is no JSON",
+            '{"event": "Task failed", "error_detail": [{"exc_type": "ValueError", "exc_value": "no rate\\nfor SEK"}]}',
+            '{"event": "what is said after it"}',
+        ]
+    )
+    shown = ["loading payments", "a line that is no JSON", "Task failed", "ValueError: no rate", "for SEK"]
+    assert log_tail(log) == shown

@@ -60,6 +60,8 @@ def exponent(currency: str, provider: str | None = None) -> int:
     return int(decimals)
 
 
+# Fees and prices repeat: most amounts of a report are known by the time they are read.
+@lru_cache(maxsize=1 << 16)
 def to_minor(text: str, currency: str, *, provider: str | None = None, separator: str = ".") -> int:
     """Decimal text in major units to minor units: ``("12.3", "EUR")`` is 1230, ``("12", "JPY")`` is 12.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 
 from tieout.files.batches import Batches
@@ -161,22 +162,26 @@ def _rate(text: str, line: int) -> Decimal | None:
 
 
 def _timestamp(row: dict[str, str], column: str, zone_column: str, line: int) -> datetime:
-    zone = _OFFSETS.get(row.get(zone_column, ""))
-    if zone is None:
+    zone = row.get(zone_column, "")
+    if zone not in ZONES:
         raise Rejected(
             "unknown time zone",
             line=line,
             column=zone_column,
             expected=f"one of {', '.join(sorted(ZONES))}",
-            found=row.get(zone_column, ""),
+            found=zone,
             remedy="set the account's report zone to one of these, or add the name and its offset to ZONES in adyen.py",
         )
-    text = row[column]
     try:
-        if not TIMESTAMP.fullmatch(text):
-            raise ValueError(text)
-        return datetime.fromisoformat(text).replace(tzinfo=zone)
+        return _instant(row[column], zone)
     except ValueError:
         raise Rejected(
-            "not a date and time", line=line, column=column, expected="YYYY-MM-DD HH:MM:SS", found=text
+            "not a date and time", line=line, column=column, expected="YYYY-MM-DD HH:MM:SS", found=row[column]
         ) from None
+
+
+@lru_cache(maxsize=1 << 12)
+def _instant(text: str, zone: str) -> datetime:
+    if not TIMESTAMP.fullmatch(text):
+        raise ValueError(text)
+    return datetime.fromisoformat(text).replace(tzinfo=_OFFSETS[zone])

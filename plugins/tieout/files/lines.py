@@ -76,25 +76,28 @@ class Header:
                 remedy="have the sender add the column to the report, and drop it into the landing again",
             )
         self.positions = {name: position for position, name in enumerate(self.names)}
+        self._nameless = [position for position, name in enumerate(self.names) if not name]
 
     def fitted(self, cells: list[str], line: int, last_needed: int, cut: bool) -> list[str]:
         """The record's cells, one a column: blank trailing cells may be missing or be too many.
 
         ``last_needed`` is the position of the rightmost column that is read. Where the file may be cut, a record
-        must be whole, and its last cell one that nobody reads.
+        must be whole, and its last cell blank and one that nobody reads.
 
         :raises Rejected: cells are missing or left over.
         """
         width = len(self.names)
-        if cut and (len(cells) < width or last_needed >= width - 1):
+        if cut and (len(cells) < width or cells[-1] or last_needed >= width - 1):
             raise Rejected(
                 "the file ends within a line",
                 line=line,
                 expected=f"{width} cells and a line end",
                 found=f"{len(cells)} cells",
             )
-        if len(cells) > width:
-            if any(cells[width:]):
+        nameless = any(cells[position] for position in self._nameless if position < len(cells))
+        if len(cells) > width or nameless:
+            # A decimal comma, for one, moves every later value into the next column.
+            if nameless or any(cells[width:]):
                 raise Rejected(
                     "cells beyond the header", line=line, expected=f"{width} cells", found=f"{len(cells)} cells"
                 )

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from pathlib import Path
 
 from tieout import money
@@ -304,14 +305,19 @@ def _minor(hundredths: int, currency: str, line: int, column: str) -> int:
 
 
 def _timestamp(text: str, line: int, column: str) -> datetime:
-    match = TIMESTAMP.fullmatch(text)
     try:
-        if match is None:
-            raise ValueError(text)
-        year, month, day, hour, minute, second = map(int, match.groups()[:6])
-        offset = timedelta(hours=int(match[8]), minutes=int(match[9])) * (1 if match[7] == "+" else -1)
-        return datetime(year, month, day, hour, minute, second, tzinfo=timezone(offset))
+        return _instant(text)
     except ValueError:
         raise Rejected(
             "not a date and time", line=line, column=column, expected="YYYY/MM/DD HH:MM:SS +hhmm", found=text
         ) from None
+
+
+@lru_cache(maxsize=1 << 12)
+def _instant(text: str) -> datetime:
+    match = TIMESTAMP.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    year, month, day, hour, minute, second = map(int, match.groups()[:6])
+    offset = timedelta(hours=int(match[8]), minutes=int(match[9])) * (1 if match[7] == "+" else -1)
+    return datetime(year, month, day, hour, minute, second, tzinfo=timezone(offset))

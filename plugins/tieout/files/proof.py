@@ -170,16 +170,17 @@ class Rejected(Exception):  # noqa: N818 - what happened to the file, not a faul
             *([self.column] if self.column else []),
         ]
         detail = [
-            *([f"expected {self.expected}"] if self.expected is not None else []),
-            *([f"found {_shown(self.found)}"] if self.found is not None else []),
+            *([f"expected {_cut(self.expected)}"] if self.expected is not None else []),
+            *([f"found '{_cut(self.found)}'"] if self.found is not None else []),
         ]
         message = ": ".join(filter(None, (", ".join(place), self.reason)))
-        return f"{'; '.join(filter(None, (message, ', '.join(detail))))}. Remedy: {self.remedy}."
+        text = f"{'; '.join(filter(None, (message, ', '.join(detail))))}. Remedy: {self.remedy}."
+        # Much of it comes from the file: it stays one readable line whatever stands there.
+        return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
-def _shown(text: str, limit: int = 80) -> str:
-    """Foreign text cut short and with control characters escaped, so that a message stays one readable line."""
-    return repr(text if len(text) <= limit else text[:limit] + "...")
+def _cut(text: str, limit: int = 120) -> str:
+    return text if len(text) <= limit else text[:limit] + "..."
 
 
 class Tally:

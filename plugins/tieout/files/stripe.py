@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from tieout.files.batches import Batches
@@ -21,7 +22,7 @@ REQUIRED = (
     "source_id", "automatic_payout_id",
 )  # fmt: skip
 ACCOUNT = "gateway_account"
-# A report of an account without that column does not name it.
+# Stripe's own download of a single account has no such column and does not name the account.
 ONLY_ACCOUNT = "default"
 # Lines Stripe leaves without an account (its own fees) can precede the first that has one: so many are kept waiting.
 WAITING_LIMIT = 1000
@@ -83,10 +84,10 @@ def _read(path: Path, tally: Tally) -> None:
         for waited in waiting:
             send(*waited, account)
         waiting.clear()
-    for waited in waiting:
-        send(*waited, ONLY_ACCOUNT)
-    if tally.entries:
-        tally.accounts.add(account or ONLY_ACCOUNT)
+    if waiting:
+        raise Rejected("no line names the account", line=waiting[0][0], column=ACCOUNT, expected="an account id")
+    if account is not None and tally.entries:
+        tally.accounts.add(account)
     batches.close()
 
 
@@ -136,10 +137,15 @@ def _line(row: dict[str, str], line: int, account: str, metadata: list[str]) -> 
 def _timestamp(row: dict[str, str], column: str, line: int) -> datetime:
     text = row.get(f"{column}_utc") or row[column]
     try:
-        if not TIMESTAMP.fullmatch(text):
-            raise ValueError(text)
-        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+        return _instant(text)
     except ValueError:
         raise Rejected(
             "not a date and time", line=line, column=column, expected="YYYY-MM-DD HH:MM:SS", found=text
         ) from None
+
+
+@lru_cache(maxsize=1 << 12)
+def _instant(text: str) -> datetime:
+    if not TIMESTAMP.fullmatch(text):
+        raise ValueError(text)
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)

@@ -170,7 +170,7 @@ class DbtRunner:
         return outcome.result
 
     def _make_reader_views(self) -> None:
-        """One view a published mart: the close that stands for each business date, columns spelled out."""
+        """One view a published mart: the close that stands for each business date, columns spelled out; and who may read."""
         import psycopg2
         from psycopg2 import sql
 
@@ -185,6 +185,8 @@ class DbtRunner:
         )
         try:
             with connection, connection.cursor() as cursor:
+                cursor.execute("grant usage on schema rules to loader, reader")
+                cursor.execute("grant select on all tables in schema rules to loader, reader")
                 for node in nodes:
                     mart = sql.Identifier(node.schema, node.name)
                     # Deploying built the tables for close 0, which consumes nothing; what such a close says is noise.

@@ -149,13 +149,18 @@ def test_a_close_that_never_starts_is_an_error(books: Books, monkeypatch: pytest
 def test_a_signal_is_an_exception_and_the_way_out_is_not_interrupted(number: signal.Signals) -> None:
     before = signal.getsignal(number)
     cleaned = []
-    with pytest.raises(Interrupted, match=number.name), interruptible():
-        try:
-            os.kill(os.getpid(), number)
-            time.sleep(5)
-        finally:
-            os.kill(os.getpid(), signal.SIGTERM)
-            cleaned.append(True)
+
+    def work() -> None:
+        with interruptible():
+            try:
+                os.kill(os.getpid(), number)
+                time.sleep(5)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+                cleaned.append(True)
+
+    with pytest.raises(Interrupted, match=number.name):
+        work()
     assert cleaned
     assert signal.getsignal(number) == before
 

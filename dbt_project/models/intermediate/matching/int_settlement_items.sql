@@ -14,9 +14,10 @@ line_items as (
         'line:' || line_key as item_key,
         'payment_processor' as reconciliation,
         case item_type when 'reserve_hold' then 'left' else 'right' end as side,
-        processor || ':' || case
-            when psp_reference is not null then psp_reference || ':' || record_type
-            else file_name || ':' || line_no
+        case
+            when psp_reference is null then processor || ':' || file_name || ':' || line_no
+            when item_type = 'reserve_hold' then psp_reference
+            else processor || ':' || psp_reference || ':' || record_type
         end as source_reference,
         'gross_minor' as control_measure,
         1 as control_count,

@@ -310,22 +310,29 @@ def render(books: Books, console: Console) -> None:
         f"close {head.close_id}, the last of {head.closes}; published {head.published_at:%Y-%m-%d %H:%M:%S} UTC",
         style="dim", highlight=False,
     )  # fmt: skip
-    console.print(_closes(books))
-    console.print(_sides(books))
-    console.print(_breaks(books))
-    console.print(_proofs(books))
-    console.print(_balances(books))
-    console.print(_kpi_table(books))
-    console.print(_incidents(books))
+    kept = sum(not incident.sent for incident in books.incidents)
+    alerts = f"{len(books.incidents)} open ({kept} kept here, not sent), {books.resolved_incidents} resolved"
+    for title, table in (
+        ("Closes, newest first", _closes(books)),
+        ("Reconciliations at this close", _sides(books)),
+        ("Open breaks, by what is at risk", _breaks(books)),
+        ("Proof of every published close", _proofs(books)),
+        ("Trial balance, debit positive", _balances(books)),
+        ("Figures over all published days", _kpi_table(books)),
+        (f"Alerts: {alerts}", _incidents(books)),
+    ):
+        console.print(f"\n[bold]{title}[/]", highlight=False)
+        console.print(table)
+    console.print()
     verdict = "[bold green]proven[/]" if books.proven else "[bold red]NOT PROVEN[/]"
     console.print(f"The books are {verdict}.   unexplained: [bold]{books.unexplained}[/]", highlight=False)
     for close_id in books.broken_seals:
         console.print(f"[red]the journal of close {close_id} is not what was sealed[/]")
 
 
-def _table(title: str, *columns: str, numbers: int = 0) -> Table:
+def _table(*columns: str, numbers: int = 0) -> Table:
     """A table whose last ``numbers`` columns are right-aligned."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for place, column in enumerate(columns):
         right = place >= len(columns) - numbers
         table.add_column(column, justify="right" if right else "left", header_style="dim", no_wrap=right)
@@ -334,7 +341,7 @@ def _table(title: str, *columns: str, numbers: int = 0) -> Table:
 
 def _closes(books: Books) -> Table:
     columns = ("business date", "items", "matched", "open", "journal lines", "seconds")
-    table = _table("\nCloses, newest first", *columns, numbers=5)
+    table = _table(*columns, numbers=5)
     for close in books.closes:
         figures = (close.items, close.matched, close.open, close.journal_lines)
         table.add_row(str(close.business_date), *(f"{figure:,}" for figure in figures), f"{close.seconds:,.0f}")
@@ -343,7 +350,7 @@ def _closes(books: Books) -> Table:
 
 def _sides(books: Books) -> Table:
     columns = ("reconciliation", "side", "items", "matched", "excluded", "open", "of these not due")
-    table = _table("\nReconciliations at this close", *columns, numbers=5)
+    table = _table(*columns, numbers=5)
     for side in books.sides:
         figures = (side.items, side.matched, side.excluded, side.open, side.timing)
         table.add_row(side.reconciliation, side.side, *(f"{figure:,}" for figure in figures))
@@ -352,7 +359,7 @@ def _sides(books: Books) -> Table:
 
 def _breaks(books: Books) -> Table:
     columns = ("reconciliation", "code", "owner", "since", "breaks", "items", "value")
-    table = _table("\nOpen breaks, by what is at risk", *columns, numbers=3)
+    table = _table(*columns, numbers=3)
     for found in books.breaks[:BREAKS_MAX]:
         table.add_row(
             found.reconciliation, found.break_code, found.owner, str(found.oldest), f"{found.breaks:,}",
@@ -366,7 +373,7 @@ def _breaks(books: Books) -> Table:
 
 def _proofs(books: Books) -> Table:
     columns = ("check", "first difference", "compared", "unexplained")
-    table = _table("\nProof of every published close", *columns, numbers=2)
+    table = _table(*columns, numbers=2)
     for proof in books.proofs:
         style = "red" if proof.failed else None
         row = (proof.check_name, escape(proof.first_failure or ""), f"{proof.comparisons:,}", f"{proof.failed:,}")
@@ -376,7 +383,7 @@ def _proofs(books: Books) -> Table:
 
 def _balances(books: Books) -> Table:
     currencies = sorted({balance.currency for balance in books.balances})
-    table = _table("\nTrial balance, debit positive", "account", *currencies, numbers=len(currencies))
+    table = _table("account", *currencies, numbers=len(currencies))
     cells = {(balance.account_type, balance.currency): balance.balance_minor for balance in books.balances}
     for account in sorted({balance.account_type for balance in books.balances}):
         table.add_row(account, *(_figure(cells.get((account, currency)), currency) for currency in currencies))
@@ -391,16 +398,14 @@ def _figure(minor: int | None, currency: str) -> str:
 
 
 def _kpi_table(books: Books) -> Table:
-    table = _table("\nFigures over all published days", "metric", "value", "target", numbers=2)
+    table = _table("metric", "value", "target", numbers=2)
     for kpi in books.kpis:
         table.add_row(*kpi)
     return table
 
 
 def _incidents(books: Books) -> Table:
-    kept = sum(not incident.sent for incident in books.incidents)
-    title = f"\nAlerts: {len(books.incidents)} open ({kept} kept here, not sent), {books.resolved_incidents} resolved"
-    table = _table(title, "severity", "check", "subject", "message")
+    table = _table("severity", "check", "subject", "message")
     for found in books.incidents[:INCIDENTS_MAX]:
         style = "red" if found.severity == "fail" else "yellow"
         table.add_row(found.severity, found.check_name, escape(found.subject), escape(found.message), style=style)

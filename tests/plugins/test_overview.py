@@ -59,7 +59,8 @@ ROWS = """
         ('2026-10-30', 'clearing', 'psp_clearing:adyen', 'EUR', 0, 0, 250, 250, true);
     insert into published.trial_balance values
         ('2026-10-29', 'bank', 'EUR', 1), ('2026-10-30', 'bank', 'EUR', 123456),
-        ('2026-10-30', 'revenue', 'EUR', -123456), ('2026-10-30', 'bank', 'JPY', 500), ('2026-10-30', 'revenue', 'JPY', -500);
+        ('2026-10-30', 'revenue', 'EUR', -123456),
+        ('2026-10-30', 'bank', 'JPY', 500), ('2026-10-30', 'revenue', 'JPY', -500);
     insert into published.kpi_daily values
         (88, 100, 100000, 1700, 1, 200, 190, 10000, 31, 10), (1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
     insert into published.kpi_match values ('2026-10-30', 99999, 100000, 5, 10);

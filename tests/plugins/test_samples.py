@@ -102,14 +102,8 @@ def test_mt940(path: str) -> None:
 def test_the_mt940_library_sums_the_same() -> None:
     compared, beyond_it = 0, []
     for path in truth()["mt940"]:
-        ours: list[int] = []
-
-        def keep(table: str, row: Any, amounts: list[int] = ours) -> None:
-            if table == "bank_entries":
-                amounts.append(row.amount_minor)
-
         try:
-            files.read(SAMPLES / path, keep)
+            ours = files.read(SAMPLES / path, lambda table, row: None)
         except files.Rejected:
             continue
         try:
@@ -117,7 +111,8 @@ def test_the_mt940_library_sums_the_same() -> None:
         except RuntimeError:
             beyond_it.append(Path(path).name)
             continue
-        assert [int(movement.data["amount"].amount * 100) for movement in theirs] == ours, path
+        amounts = [movement.data["amount"].amount for movement in theirs]
+        assert (len(amounts), sum(amounts)) == (ours.entries, sum(ours.exact_sum.values())), path
         compared += 1
     assert compared >= 20
     # A reference in the place of the transaction type's, which the library reads with a tag of its own only.

@@ -2,7 +2,8 @@
 
 Records are 01 file, 02 group, 03 account, 16 transaction, 88 continuation, 49/98/99 trailers with control totals and
 record counts, all of which are verified. Amounts are unsigned whole numbers of minor units; a transaction's type code
-says which way the money went. A group is one day (its as-of date); without a currency it is in US dollars.
+says which way the money went. A group is one day (its as-of date); without a currency it is in US dollars. Groups
+that are marked interim are counted and verified, and left to the final ones.
 """
 
 from __future__ import annotations
@@ -195,6 +196,8 @@ class _File:
         bank_reference, customer_reference, *_ = [*fields[3 + availability :], "", ""]
         self.tally.entries += 1
         self.tally.add(account.currency, signed, money.to_decimal(signed, account.currency))
+        if self.interim:
+            return
         known = CODES.get(code)
         self.tally.emit(
             "bank_entries",
@@ -212,7 +215,7 @@ class _File:
                 customer_reference=customer_reference or None,
                 counterparty=None,
                 remittance=_text(record, 5 + availability) or None,
-                record={"message": "BAI2", "interim": self.interim, "16": record.lines},
+                record={"message": "BAI2", "16": record.lines},
             ),
         )
 
@@ -230,6 +233,11 @@ class _File:
             self.proof.check(account.number, opening_major, entries, closing_major, account.line)
         else:
             self.proof.without_balances()
+        self.tally.accounts.add(account.number)
+        self.tally.seen(self.day)
+        self.account = None
+        if self.interim:
+            return
         row = BankStatement(
             statement_no=account.statement_no,
             bank_account=account.number,
@@ -241,8 +249,7 @@ class _File:
             closing_date=self.day,
             closing_minor=closing,
         )
-        file_statement(self.tally, self.proof, "report" if self.interim else "statement", row, account.line)
-        self.account = None
+        file_statement(self.tally, self.proof, row, account.line)
 
     def close_group(self, record: Record) -> None:
         if self.group is None or self.account is not None or self.file is None:

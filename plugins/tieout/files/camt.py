@@ -1,8 +1,8 @@
 """ISO 20022 cash management messages: camt.053 statements, camt.052 reports, camt.054 notifications, any version.
 
 A small walker that knows elements by their local name, so that versions and prefixes do not matter. What moves money
-is the entry (Ntry), so there is one row an entry, also where it is a batch of several transactions. Entries that the
-booked statement will repeat (of reports and notifications, and pending ones) carry ``interim`` in their record.
+is the entry (Ntry), so there is one row an entry, also where it is a batch of several transactions. Entries that a
+later statement will book (of reports and notifications, and pending ones) are counted and not sent on.
 A document type declaration is refused, as nothing else needs one and every XML attack does.
 """
 
@@ -140,7 +140,10 @@ class _Statement:
             self.proof.check(self.name, opening.amount.exact, booked, closing.amount.exact, _line(self.element))
         else:
             self.proof.without_balances()
-        if self.account and self.currency:
+        if self.account:
+            self.tally.accounts.add(self.account)
+        self.tally.seen(closing_date)
+        if self.kind == "statement" and self.account and self.currency:
             row = BankStatement(
                 statement_no=self.number,
                 bank_account=self.account,
@@ -152,7 +155,7 @@ class _Statement:
                 closing_date=closing_date,
                 closing_minor=closing.amount.minor if closing else None,
             )
-            file_statement(self.tally, self.proof, self.kind, row, _line(self.element))
+            file_statement(self.tally, self.proof, row, _line(self.element))
 
     def _balances(self) -> dict[str, Balance]:
         found: dict[str, Balance] = {}
@@ -219,8 +222,10 @@ class _Statement:
         status = _text(element, "Sts", "Cd") or _text(element, "Sts") or "BOOK"
         if status == "BOOK":
             sums[currency] = sums.get(currency, Decimal(0)) + amount.exact
+        if self.kind != "statement" or status != "BOOK":
+            return  # the statement that books it will have it
         if amount.minor is None or not self.account:
-            return  # noted already; there is nothing to send on
+            return  # noted already: the file is refused
         value = _date(element, "ValDt")
         booking = _date(element, "BookgDt") or value or statement_date
         details = list(_paths(element, "NtryDtls", "TxDtls"))
@@ -243,11 +248,7 @@ class _Statement:
                 customer_reference=_reference(only),
                 counterparty=_counterparty(only, credit=amount.exact >= 0),
                 remittance=_remittance(element, details),
-                record={
-                    "message": self.tally.format,
-                    "interim": self.kind != "statement" or status != "BOOK",
-                    "entry": _as_record(element),
-                },
+                record={"message": self.tally.format, "entry": _as_record(element)},
             ),
         )
 

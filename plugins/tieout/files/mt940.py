@@ -4,7 +4,8 @@ An own small reader, since what matters is where a field stood and whether the s
 library is the tests' second opinion. Marks: C and D are money in and out, RC (reversal of a credit) is money *out*
 and RD money in. Some habits that hurt no money are tolerated: transport lines around a message, blanks for a missing
 entry date, no reference, several :86: fields, and value dates of 29 or 30 February (banks that reckon months of 30
-days write them), which become the month's last day. An MT942 is an interim report and no statement.
+days write them), which become the month's last day. An MT942 is an interim report and no statement: its
+entries are counted, checked against its totals, and left to the statement that will book them.
 """
 
 from __future__ import annotations
@@ -165,13 +166,13 @@ class _Statement:
             self.proof.without_balances()
             balance = self.opening_field or self.closing_field
             match = BALANCE.fullmatch(balance.lines[0].strip()) if balance else None
-            self._entries(match[3] if match else NO_CURRENCY, None)
+            self._entries(match[3] if match else NO_CURRENCY)
 
     def _statement(self, opening_field: Field, closing_field: Field) -> None:
         self.tally.statements += 1
         opening, closing = self._balance(opening_field), self._balance(closing_field)
         currency = opening.currency if opening else closing.currency if closing else ""
-        entries = self._entries(currency, closing.day if closing else None)
+        entries = self._entries(currency)
         if opening is None or closing is None:
             self.proof.without_balances()
             return
@@ -180,7 +181,7 @@ class _Statement:
         name = self.reference or str(self.number)
         self.proof.check(name, opening.amount.exact, entries, closing.amount.exact, closing_field.line)
         if opening.amount.minor is not None and closing.amount.minor is not None and self.account:
-            self._send(currency, opening, closing, closing.day, "statement")
+            self._send(currency, opening, closing)
 
     def _interim(self) -> None:
         """An MT942: no balances; its totals of credits and debits (:90C:, :90D:) are checked where it has them."""
@@ -197,7 +198,7 @@ class _Statement:
         if day is None and made is None:
             self._note("a field is missing", ":13D:")
         amounts: list[Decimal] = []
-        self._entries(currency, day, amounts)
+        self._entries(currency, amounts)
         self.proof.without_balances()
         for tag, total in totals.items():
             if total is None:
@@ -208,10 +209,11 @@ class _Statement:
             if match is None or amount is None or (int(match[1]), amount.exact) != (len(side), sum(side)):
                 self._note("the report's total differs from its entries", f":{tag}:", total.text,
                            f"{len(side)} entries, {sum(side)}", total.line)  # fmt: skip
-        if day is not None and currency and self.account:
-            self._send(currency, None, None, day, "report")
+        if day is not None and self.account:
+            self.tally.accounts.add(self.account)
+            self.tally.seen(day)
 
-    def _send(self, currency: str, opening: Balance | None, closing: Balance | None, day: date, kind: str) -> None:
+    def _send(self, currency: str, opening: Balance, closing: Balance) -> None:
         number = re.match(r"\d{1,18}", self.reference, re.ASCII)
         row = BankStatement(
             statement_no=self.number,
@@ -219,14 +221,14 @@ class _Statement:
             currency=currency,
             statement_reference=self.reference or None,
             sequence_number=int(number[0]) or None if number else None,
-            opening_date=opening.day if opening else None,
-            opening_minor=opening.amount.minor if opening else None,
-            closing_date=day,
-            closing_minor=closing.amount.minor if closing else None,
+            opening_date=opening.day,
+            opening_minor=opening.amount.minor,
+            closing_date=closing.day,
+            closing_minor=closing.amount.minor,
         )
-        file_statement(self.tally, self.proof, kind, row, self.message.line)
+        file_statement(self.tally, self.proof, row, self.message.line)
 
-    def _entries(self, currency: str, statement_date: date | None, amounts: list[Decimal] | None = None) -> Decimal:
+    def _entries(self, currency: str, amounts: list[Decimal] | None = None) -> Decimal:
         """Count the entries and send them on; their sum in major units."""
         total = Decimal(0)
         for entry, information in self.message.entries:
@@ -248,7 +250,7 @@ class _Statement:
                 self._note("not a transaction type", ":61:", "N, S or F and three characters after the amount",
                            entry.text, entry.line)  # fmt: skip
             value = self._day(match["value"], entry.line, ":61: value date")
-            if value is None or amount.minor is None or statement_date is None or not self.account or not currency:
+            if value is None or amount.minor is None or self.interim or not self.account:
                 continue
             self._send_entry(entry, information, match, value, amount.minor, currency)
         return total
@@ -276,12 +278,7 @@ class _Statement:
                 customer_reference=end_to_end_reference(text) if reference in NO_REFERENCE else reference,
                 counterparty=counterparty(text),
                 remittance=remittance(text),
-                record={
-                    "message": self.tally.format.upper(),
-                    "interim": self.interim,
-                    ":61:": entry.text,
-                    ":86:": "\n".join(text),
-                },
+                record={"message": "MT940", ":61:": entry.text, ":86:": "\n".join(text)},
             ),
         )
 

@@ -47,7 +47,7 @@ class SettlementLine(NamedTuple):
 
 
 class BankStatement(NamedTuple):
-    """One row of ``bank_statements``; a report without booked balances has None for them."""
+    """One row of ``bank_statements``; None for a balance that the statement does not give."""
 
     statement_no: int
     bank_account: str
@@ -61,7 +61,7 @@ class BankStatement(NamedTuple):
 
 
 class BankEntry(NamedTuple):
-    """One row of ``bank_entries``; ``record["interim"]`` is true where the booked statement will repeat the entry."""
+    """One row of ``bank_entries``: an entry that the bank has booked."""
 
     line_no: int
     statement_no: int

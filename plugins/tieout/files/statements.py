@@ -1,7 +1,8 @@
 """A bank statement's arithmetic: opening + entries = closing, per statement and for the file as a whole.
 
-A reader of a bank format notes the first break of its standard and reads on, so that a refused file still reports
-its counts and sums.
+Interim reports and notifications, and pending entries, are read and checked but not sent on: the booked statement
+repeats them, and money must not count twice. A reader of a bank format notes the first break of its standard and
+reads on, so that a refused file still reports its counts and sums.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from decimal import Decimal
 
 from tieout.files.proof import BankStatement, Rejected, Tally
 from tieout.money import AmountError, exact, to_minor
-
-REPORT_KINDS = {"statement": "bank_statement", "report": "bank_report", "notification": "bank_notification"}
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class Proof:
             raise self.problem
 
 
-def file_statement(tally: Tally, proof: Proof, kind: str, statement: BankStatement, line: int | None) -> None:
+def file_statement(tally: Tally, proof: Proof, statement: BankStatement, line: int | None) -> None:
     """Send a statement's row on and note it as a document: the same statement must not come twice.
 
     A statement is known by account, currency, closing date and the bank's number of it; numbers start again each
@@ -123,7 +122,7 @@ def file_statement(tally: Tally, proof: Proof, kind: str, statement: BankStateme
         statement.closing_date.isoformat(),
         statement.statement_reference or "",
     )
-    if not tally.document(REPORT_KINDS[kind], *identity):
+    if not tally.document("bank_statement", *identity):
         proof.note(Rejected("the same statement comes twice in the file", line=line, found=" ".join(identity)))
     tally.accounts.add(statement.bank_account)
     tally.seen(statement.closing_date)

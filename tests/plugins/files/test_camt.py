@@ -26,7 +26,6 @@ def test_an_entry_with_its_details(read: Any, fixture_text: Any) -> None:
     assert (entry.counterparty, entry.remittance) == ("Acme & Sons", "TX123 BATCH 4 second")
     assert (entry.transaction_code, entry.is_reversal) == ("PMNT/RCDT/ESCT", False)
     assert entry.record["entry"]["Amt"] == {"@Ccy": "EUR", "#text": "300.00000"}
-    assert not entry.record["interim"]
 
 
 def test_a_reversal_keeps_the_direction_of_its_indicator(read: Any, fixture_text: Any) -> None:
@@ -35,20 +34,23 @@ def test_a_reversal_keeps_the_direction_of_its_indicator(read: Any, fixture_text
     assert entry.booking_date == entry.value_date == date(2026, 10, 19)
 
 
-def test_a_pending_entry_is_marked_and_not_in_the_balance(read: Any, fixture_text: Any) -> None:
+def test_a_pending_entry_is_counted_and_neither_sent_nor_in_the_balance(read: Any, fixture_text: Any) -> None:
     outcome = read(fixture_text("camt053.xml"))
-    assert outcome.rows["bank_entries"][2].record["interim"]
+    assert (outcome.reading.entries, len(outcome.rows["bank_entries"])) == (3, 2)
     booked = read(fixture_text("camt053.xml").replace("PDNG", "BOOK"))
     assert booked.rejected.reading.balance == "off 12.00000"
 
 
 @pytest.mark.parametrize(("kind", "message"), [("Rpt", "camt.052.001.06"), ("Ntfctn", "camt.054.001.09")])
-def test_reports_and_notifications_are_interim(kind: str, message: str, read: Any, fixture_text: Any) -> None:
+def test_reports_and_notifications_are_left_to_the_statement_that_books_them(
+    kind: str, message: str, read: Any, fixture_text: Any
+) -> None:
     text = fixture_text("camt053.xml").replace("camt.053.001.08", message)
     outcome = read(text.replace("<Stmt>", f"<{kind}>").replace("</Stmt>", f"</{kind}>"))
     assert outcome.reading.format == message
-    assert all(entry.record["interim"] for entry in outcome.rows["bank_entries"])
-    assert outcome.reading.documents[0][0] in ("bank_report", "bank_notification")
+    assert (outcome.reading.statements, outcome.reading.entries, outcome.reading.balance) == (1, 3, "ok")
+    assert (outcome.rows, outcome.reading.documents, outcome.reading.totals) == ({}, (), {})
+    assert outcome.reading.origin_account == "NL00BANK0000000001"
 
 
 def test_prefixes_and_versions_do_not_matter(read: Any, fixture_text: Any) -> None:

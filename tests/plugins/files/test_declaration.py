@@ -53,7 +53,7 @@ def test_control_totals_are_those_of_the_rows_sent(name: str, read: Callable[...
                     count, total = expected.get((table, measure, currency), (0, 0))
                     expected[table, measure, currency] = (count + 1, total + amount)
     assert outcome.reading.totals == expected
-    assert expected or name == "ecb.csv"
+    assert expected or name in ("ecb.csv", "mt942.sta")
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,7 @@ def test_control_totals_are_those_of_the_rows_sent(name: str, read: Callable[...
          [("bank_statement", "NL00BANK0000000001|EUR|2026-10-19|2026-0201")]),
         ("mt940.sta", "bank", "KW81CBKU0000000000001234560101", date(2026, 12, 31),
          [("bank_statement", "KW81CBKU0000000000001234560101|KWD|2026-12-31|00201/001")]),
-        ("mt942.sta", "bank", "NZ020500123456700", date(2026, 10, 19),
-         [("bank_report", "NZ020500123456700|NZD|2026-10-19|3/1")]),
+        ("mt942.sta", "bank", "NZ020500123456700", date(2026, 10, 19), []),
         ("bai2.bai", "bank", "7700012345", date(2026, 10, 19), [("bank_statement", "7700012345|USD|2026-10-19|")]),
     ],
 )  # fmt: skip

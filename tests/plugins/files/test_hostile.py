@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ BANK_FILES = ["camt053.xml", "mt940.sta", "mt942.sta", "bai2.bai"]
 def test_cut_at_every_byte_a_file_with_an_end_is_never_loaded_in_part(name: str, read: Any, fixture_bytes: Any) -> None:
     whole = fixture_bytes(name)
     complete = read(whole)
+    complete_counts = (complete.reading.entries, complete.reading.signed_sum)
     accepted = []
     for length in range(len(whole)):
         outcome = read(whole[:length])
         if outcome.rejected is None:
             accepted.append(length)
+            assert (outcome.reading.entries, outcome.reading.signed_sum) == complete_counts
             for table, rows in complete.rows.items():
                 assert [row[:-1] for row in outcome.rows[table]] == [row[:-1] for row in rows]
     # Only what carries no money may be missing: the end of the last line, or what follows the proof.
@@ -177,3 +180,21 @@ def test_a_header_alone_is_read_and_holds_nothing(name: str, read: Any, fixture_
     assert outcome.rejected is None
     assert outcome.reading.entries == 0
     assert outcome.reading.documents == ()
+
+
+def test_a_long_report_streams_in_flat_memory(tmp_path: Path, fixture_text: Any) -> None:
+    header, line, *_ = fixture_text("adyen.csv").splitlines(keepends=True)
+    path = tmp_path / "long"
+    with path.open("w") as stream:
+        stream.write(header)
+        for number in range(20_000):
+            stream.write(line.replace("MOD0001", f"MOD{number:07}"))
+    tracemalloc.start()
+    try:
+        reading = files.read(path, lambda table, row: None)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert reading.entries == 20_000
+    assert reading.signed_sum == {"EUR": 20_000 * 9820}
+    assert peak < path.stat().st_size / 2

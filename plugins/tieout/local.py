@@ -81,6 +81,8 @@ class Machine:
     def __init__(self, state: Path | None = None) -> None:
         self.state = state or state_folder()
         self.state.mkdir(parents=True, exist_ok=True)
+        self._alone = False
+        self._serving = False
         self.settings = self._load_settings()
         for role in (SUPERUSER, PAYMENTS_OWNER, EXTRACTOR, AIRFLOW_OWNER, *postgres.ROLES):
             self.settings.passwords.setdefault(role, secrets.token_urlsafe(24))
@@ -102,10 +104,13 @@ class Machine:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Hold the folder; a second process is refused.
+        """Hold the folder; a second process is refused. May be nested.
 
         :raises UsageError: another process holds it.
         """
+        if self._alone:
+            yield
+            return
         path = self.state / "lock"
         with path.open("a+") as lock:
             try:
@@ -117,7 +122,11 @@ class Machine:
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
-            yield
+            self._alone = True
+            try:
+                yield
+            finally:
+                self._alone = False
 
     def save(self) -> None:
         """Write the settings, readable by their owner only, all or nothing."""
@@ -158,28 +167,41 @@ class Machine:
 
     @contextmanager
     def databases(self) -> Iterator[Cluster]:
-        """The running server; stopped at the end if it was not running before.
+        """The running server. Whoever holds the folder stops it at the end, also one that a killed process left;
+        others, and inner blocks, use the one that runs.
 
         :raises LocalError: too little room on the disk.
+        :raises UsageError: the server does not run, and another process holds the folder.
         """
-        self._forget_lost_server()
         running = self.cluster()
-        if running.running():
+        if running.running() and (self._serving or not self._alone) and self._kept():
             yield running
             return
+        with self.exclusive():
+            self._forget_lost_server()
+            cluster = self.cluster()
+            if not cluster.running():
+                self._refuse_full_disk()
+                self.port("postgres")
+                cluster = self.cluster()
+                cluster.start()
+            self._serving = True
+            try:
+                yield cluster
+            finally:
+                self._serving = False
+                cluster.stop()
+
+    def _kept(self) -> bool:
+        return (self.state / "settings.json").exists()
+
+    def _refuse_full_disk(self) -> None:
         free = shutil.disk_usage(self.state).free
         if free < FREE_BYTES_MIN:
             raise LocalError(
                 f"the disk of {self.state} has {free >> 20} MB left, {FREE_BYTES_MIN >> 20} MB are needed: "
                 "free some space, or choose another folder with TIEOUT_STATE"
             )
-        self.port("postgres")
-        cluster = self.cluster()
-        cluster.start()
-        try:
-            yield cluster
-        finally:
-            cluster.stop()
 
     def prepare(self, cluster: Cluster) -> None:
         """Make roles, databases, the warehouse's schemas and raw tables; what is there stays."""
@@ -271,7 +293,7 @@ class Machine:
 
     def _forget_lost_server(self) -> None:
         """Remove a server whose passwords are lost: its data outlived the settings."""
-        if not (self.state / "settings.json").exists():
+        if not self._kept():
             cluster = self.cluster()
             cluster.stop("immediate")
             if cluster.directory.exists():

@@ -145,6 +145,19 @@ def test_databases_are_made_guarded_and_stopped(machine: Machine) -> None:
         log_in(again, "warehouse", "loader")
 
 
+def test_a_server_that_a_killed_process_left_is_taken_over_and_stopped(machine: Machine) -> None:
+    with machine.databases():
+        pass
+    left = Machine(machine.state).cluster()
+    left.start()
+    with Machine(machine.state).databases():
+        pass
+    assert left.running(), "somebody who only looks in has stopped it"
+    with machine.exclusive(), machine.databases() as cluster:
+        assert cluster.port == left.port
+    assert not left.running()
+
+
 def test_a_server_whose_passwords_are_lost_is_made_anew(machine: Machine) -> None:
     with machine.databases() as cluster:
         cluster.execute("create database lost")

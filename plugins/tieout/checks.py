@@ -213,8 +213,9 @@ def volume(connection: Connection, registry: Registry, as_of: datetime) -> list[
 def quarantine(connection: Connection, registry: Registry, as_of: datetime) -> list[Finding]:
     """Is there a refused file that no later good one replaced?
 
-    A loaded file that came later replaces it when it has the same name up to the first dot, or covers the same
-    account and day. The folder does not count: it may be an archive's.
+    A loaded file that came later replaces it when it covers the same account and day, or when its name is the
+    refused one's, perhaps with something added before the extension (``x.csv``, ``x_resent.csv``, not ``x2.csv``).
+    The folder does not count: it may be an archive's.
     """
     owner = next((table.owner for table in registry.tables if table.kind == "file"), PLATFORM)
     counted = query(connection, "select count(*), count(*) filter (where status = 'quarantined') from ops.files")
@@ -223,16 +224,18 @@ def quarantine(connection: Connection, registry: Registry, as_of: datetime) -> l
         return [blind("quarantine", "no file has ever arrived in the landing")]
     unresolved = query(
         connection,
-        "select q.file_id, q.name, q.reason, q.seen_at from ops.files q where q.status = 'quarantined' "
-        "and not exists (select from ops.files good where good.status = 'loaded' and good.file_id > q.file_id and ("
-        r"  regexp_replace(good.name, '^.*/|\..*$', '', 'g') = regexp_replace(q.name, '^.*/|\..*$', '', 'g')"
+        "with named as (select *, regexp_replace(name, '^.*/', '') as base from ops.files), "
+        r"refused as (select *, regexp_replace(base, '\.[^.]*$', '') as stem from named where status = 'quarantined') "
+        "select q.file_id, q.name, q.reason, q.seen_at from refused q "
+        "where not exists (select from named good where good.status = 'loaded' and good.file_id > q.file_id and ("
+        "  starts_with(good.base, q.stem) and substr(good.base, length(q.stem) + 1, 1) !~ '[[:alnum:]]'"
         "  or (good.origin, good.origin_account, good.content_date) = (q.origin, q.origin_account, q.content_date)"
         ")) order by q.file_id",
     )
     findings = [
         Finding(
             "quarantine", f"{name} (file {file_id})", "fail",
-            f"was refused: {reason}. Ask its sender for a correct one and put it into the landing",
+            f"was refused, and no good one has replaced it: {reason}",
             {"file_id": file_id, "seen_at": str(seen_at)}, owner,
         )
         for file_id, name, reason, seen_at in unresolved

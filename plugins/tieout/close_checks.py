@@ -71,7 +71,7 @@ def breaks_over_threshold(connection: Connection, registry: Registry, as_of: dat
         "  case when bool_and(reporting_exposure_minor is not null) then sum(reporting_exposure_minor)::bigint end, "
         "  min(first_seen_business_date), min(owner) "
         "from published.break_register "
-        "where close_business_date = %s and not is_timing and severity in ('critical', 'high') "
+        "where business_date = %s and not is_timing and severity in ('critical', 'high') "
         "group by reconciliation, break_code order by reconciliation, break_code",
         (business_date,),
     )

@@ -45,7 +45,7 @@ def ready(warehouse: Connection) -> Connection:
             with (default_project() / "seeds" / f"{name}.csv").open() as file:
                 cursor.copy_expert(f"copy rules.{name} from stdin (format csv, header match)", file)
         cursor.execute(
-            "create table published.break_register (close_business_date date, reconciliation text, break_code text, "
+            "create table published.break_register (business_date date, reconciliation text, break_code text, "
             "is_timing boolean, severity text, owner text, reporting_exposure_minor bigint, "
             "first_seen_business_date date)"
         )
@@ -326,6 +326,26 @@ def test_a_refused_file_is_named_until_a_good_one_replaces_it(ready: Connection,
     assert "line 7 is cut off" in found[bad].message
     add_file(ready, name="settlement_20261028.csv")
     assert severities(ask(checks.quarantine, ready, registry)) == {}
+
+
+@pytest.mark.parametrize(
+    ("refused", "later", "replaced"),
+    [
+        ("us_20261028.csv", "us_20261028.csv", True),
+        ("in/us_20261028.csv", "archive/us_20261028_resent.csv", True),
+        ("us_20261028.csv", "us_20261028 (1).txt", True),
+        ("batch_1.csv", "batch_11.csv", False),
+        ("STL-20261027.01.009.AP.csv", "STL-20261027.01.009.EU.csv", False),
+        ("us_20261028.csv", "resent_us_20261028.csv", False),
+        ("a%_b.csv", "axyb.csv", False),
+    ],
+)
+def test_a_resent_file_is_known_by_its_name(
+    ready: Connection, registry: Registry, refused: str, later: str, replaced: bool
+) -> None:
+    add_file(ready, name=refused, reason="cut off", origin=None, account=None, content_date=None)
+    add_file(ready, name=later)
+    assert (severities(ask(checks.quarantine, ready, registry)) == {}) == replaced
 
 
 def test_a_file_of_the_same_account_and_day_replaces_it_and_others_do_not(

@@ -1,0 +1,57 @@
+"""The deployed warehouse and the closed worlds, made once for all tests of models and of faults."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pytest
+
+from tests.dbt.worlds import EMPTY, Warehouse, World
+from tieout.postgres import Cluster
+
+# A day in the middle: it has a parent, and its moments before publication are kept for the tests of faults.
+FAULTY_DAY = date(2026, 10, 28)
+
+# Fixtures belong to a folder, and two folders use these: what they make is kept with the session.
+_WAREHOUSE = pytest.StashKey[Warehouse]()
+_WORLDS = pytest.StashKey[dict[tuple[int, int], World]]()
+
+
+@pytest.fixture(scope="session")
+def deployed(request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Warehouse:
+    """A warehouse as it is deployed: migrations, raw tables, seeds, empty marts, reader views; no batch yet."""
+    stash = request.config.stash
+    if _WAREHOUSE not in stash:
+        warehouse = Warehouse(cluster, tmp_path_factory.mktemp("books"))
+        warehouse.deploy()
+        stash[_WAREHOUSE] = warehouse
+    return stash[_WAREHOUSE]
+
+
+@pytest.fixture
+def books(deployed: Warehouse) -> Warehouse:
+    """The deployed warehouse, empty again."""
+    deployed.restore(EMPTY)
+    return deployed
+
+
+@pytest.fixture(scope="session")
+def world(request: pytest.FixtureRequest, deployed: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The small sandbox after the four closes of `make run`."""
+    return played(request, deployed, tmp_path_factory, 60, 1)
+
+
+def played(
+    request: pytest.FixtureRequest,
+    deployed: Warehouse,
+    tmp_path_factory: pytest.TempPathFactory,
+    payments_per_day: int,
+    seed: int,
+) -> World:
+    """A sandbox of this size and seed after its four closes; played once a session."""
+    worlds = request.config.stash.setdefault(_WORLDS, {})
+    if (payments_per_day, seed) not in worlds:
+        made = World(deployed, tmp_path_factory.mktemp("world"), payments_per_day, seed)
+        made.play(keep=(FAULTY_DAY,))
+        worlds[payments_per_day, seed] = made
+    return worlds[payments_per_day, seed]

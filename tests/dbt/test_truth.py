@@ -1,0 +1,113 @@
+"""Every planted item ends as an open break with the code the sandbox's truth says, and nothing else is open."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from datetime import date
+
+import pytest
+
+from tests.dbt.conftest import played
+from tests.dbt.worlds import CLOSES, Warehouse, World
+from tieout import sandbox
+
+# Trouble that leaves no item open: of files, and of what matches after all.
+WITHOUT_ITEMS = {"LATE_REPORT", "TRUNCATED_FILE", "DUPLICATE_FILE", "MISSING_RATE", "SPLIT", "NEGATIVE_BATCH"}
+
+Item = tuple[str, str, str, str, int, str]
+
+
+@pytest.fixture(scope="module", params=[(60, 1), (120, 5)], ids=["60 a day, seed 1", "120 a day, seed 5"])
+def closed(
+    request: pytest.FixtureRequest, deployed: Warehouse, tmp_path_factory: pytest.TempPathFactory
+) -> World:
+    """Worlds of two sizes and seeds, each after its four closes."""
+    return played(request, deployed, tmp_path_factory, *request.param)
+
+
+def planted(world: World) -> list[dict[str, str]]:
+    with world.truth.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def wanted_at(world: World, day: date) -> Counter[Item]:
+    """What the truth says is open at the close of a business date."""
+    at = day.isoformat()
+    return Counter(
+        (r["reconciliation"], r["side"], r["reference"], r["break_code"], abs(int(r["amount_minor"])), r["currency"])
+        for r in planted(world)
+        if r["opens_on"] <= at and (not r["clears_on"] or at < r["clears_on"])
+    )
+
+
+def found_at(world: World, day: date) -> Counter[Item]:
+    """What the published register has open."""
+    return Counter(
+        world.query(
+            "select reconciliation, side, source_reference, break_code, abs(amount_minor), currency "
+            "from published.reconciliation_items where status = 'open' and business_date = %s",
+            (day,),
+        )
+    )
+
+
+def scores(wanted: Counter[Item], found: Counter[Item]) -> dict[str, tuple[int, int, int]]:
+    """code -> (planted, found, found under the right code)."""
+    right = wanted & found
+    codes = {item[3] for item in wanted | found}
+    return {
+        code: tuple(sum(n for item, n in side.items() if item[3] == code) for side in (wanted, found, right))
+        for code in sorted(codes)
+    }
+
+
+def test_the_register_is_the_truth_at_every_close(closed: World) -> None:
+    differences = []
+    totals: Counter[str] = Counter()
+    hits: Counter[tuple[str, str]] = Counter()
+    for day in CLOSES:
+        wanted, found = wanted_at(closed, day), found_at(closed, day)
+        assert wanted, f"the truth knows nothing open at {day}: this test would prove nothing"
+        differences += [f"{day} missing {item}" for item in sorted((wanted - found).elements())]
+        differences += [f"{day} unplanted {item}" for item in sorted((found - wanted).elements())]
+        for code, figures in scores(wanted, found).items():
+            totals[code] += 1
+            for name, figure in zip(("planted", "found", "right"), figures, strict=True):
+                hits[code, name] += figure
+    print(f"\n{'break code':22}{'planted':>9}{'found':>7}{'precision':>11}{'recall':>8}")
+    for code in sorted(totals):
+        was, got, right = (hits[code, name] for name in ("planted", "found", "right"))
+        print(f"{code:22}{was:9}{got:7}{right / got if got else 0:11.1%}{right / was if was else 0:8.1%}")
+    assert differences == []
+
+
+def test_every_kind_is_planted_and_shown(closed: World) -> None:
+    shown = {r["kind"] for r in planted(closed) if any(r["opens_on"] <= day.isoformat() for day in CLOSES)}
+    assert shown == sandbox.KINDS.keys() - WITHOUT_ITEMS
+
+
+def test_nothing_is_unexplained(closed: World) -> None:
+    assert closed.query("select distinct business_date from published.proof_items order by 1") == [(d,) for d in CLOSES]
+    assert closed.query("select distinct business_date from published.proof_clearing order by 1") == [
+        (d,) for d in CLOSES
+    ]
+    for proof in ("proof_items", "proof_clearing"):
+        assert closed.query(f"select business_date, check_name, subject from published.{proof} where not is_proven") == []
+
+
+def test_each_pair_of_sides_stands_in_the_register_once(closed: World) -> None:
+    """The register counts each open item in exactly one break."""
+    assert closed.query(
+        "select business_date, sum(item_count) from published.break_register group by 1 order by 1"
+    ) == closed.query(
+        "select business_date, count(*) from published.reconciliation_items where status = 'open' group by 1 order by 1"
+    )
+
+
+def test_trouble_with_files_has_its_outcome(closed: World) -> None:
+    """The broken file is quarantined with its reason; its whole successor and the file sent twice load once."""
+    quarantined = closed.query("select name, reason from ops.files where status = 'quarantined'")
+    assert len(quarantined) == 1, quarantined
+    assert "acct_us" in quarantined[0][0]
+    assert closed.query("select count(*) - count(distinct sha256) from ops.files") == [(0,)]

@@ -19,7 +19,7 @@ earlier as (
     from {{ source('files', 'bank_statements') }} as bank_statements
     inner join wanted on bank_statements.bank_account = wanted.bank_account
     inner join {{ ref('stg_visible_batches') }} as visible on bank_statements.batch_id = visible.batch_id
-    where not visible.is_consumed_now
+    where not visible.is_consumed_now and bank_statements.closing_minor is not null
 ),
 
 final as (

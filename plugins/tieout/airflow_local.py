@@ -29,7 +29,7 @@ USERS = {"admin": "admin", "viewer": "viewer"}
 # Four imports of Airflow on two busy cores.
 READY_TIMEOUT_S = 180
 # A task killed in the middle has committed nothing; its own end takes longer than anyone wants to wait.
-STOP_TIMEOUT_S = 8
+STOP_TIMEOUT_S = 5
 UNFINISHED = ("queued", "running")
 TAIL_LINES = 25
 

@@ -184,6 +184,7 @@ class Machine:
                 self._refuse_full_disk()
                 self.port("postgres")
                 cluster = self.cluster()
+                self._make_way()
                 cluster.start()
             self._serving = True
             try:
@@ -275,12 +276,16 @@ class Machine:
         if os.getuid() != 0 or postgres.closed_to_others(self.state) is None:
             return self.state / "postgres"
         outside = self._outside_folder()
-        try:
-            outside.mkdir()
-            outside.chmod(0o755)
-        except FileExistsError:
+        if outside.is_symlink() or outside.exists():
             self._check_own(outside)
         return outside / "postgres"
+
+    def _make_way(self) -> None:
+        """Make the folder outside the state folder that the server's data goes into, when it needs one."""
+        outside = self._outside_folder()
+        if self._server_folder().parent == outside and not outside.exists():
+            outside.mkdir()
+            outside.chmod(0o755)
 
     def _outside_folder(self) -> Path:
         return Path("/var/tmp") / f"tieout-{sha256(str(self.state).encode()).hexdigest()[:12]}"

@@ -169,6 +169,7 @@ def test_a_server_whose_passwords_are_lost_is_made_anew(machine: Machine) -> Non
 
 @pytest.mark.skipif(not ROOT, reason="only root runs the server as another user")
 def test_a_closed_folder_puts_the_data_where_the_server_can_reach_it(machine: Machine) -> None:
+    assert not machine.cluster().directory.parent.exists()
     with machine.databases() as cluster:
         assert cluster.directory.is_relative_to("/var/tmp")
         assert cluster.directory.stat().st_uid != 0
@@ -179,7 +180,6 @@ def test_a_closed_folder_puts_the_data_where_the_server_can_reach_it(machine: Ma
 @pytest.mark.skipif(not ROOT, reason="only root runs the server as another user")
 def test_a_folder_somebody_else_put_there_is_refused(machine: Machine, tmp_path: Path) -> None:
     outside = machine.cluster().directory.parent
-    outside.rmdir()
     outside.symlink_to(tmp_path)
     try:
         with pytest.raises(LocalError, match="made by someone else"):

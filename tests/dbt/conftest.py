@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
-
 from tests.dbt.worlds import EMPTY, Warehouse, World
+
 from tieout.postgres import Cluster
 
 # A day in the middle: it has a parent, and its moments before publication are kept for the tests of faults.

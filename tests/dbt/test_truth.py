@@ -7,9 +7,9 @@ from collections import Counter
 from datetime import date
 
 import pytest
-
 from tests.dbt.conftest import played
 from tests.dbt.worlds import CLOSES, Warehouse, World
+
 from tieout import sandbox
 
 # Trouble that leaves no item open: of files, and of what matches after all.
@@ -19,9 +19,7 @@ Item = tuple[str, str, str, str, int, str]
 
 
 @pytest.fixture(scope="module", params=[(60, 1), (120, 5)], ids=["60 a day, seed 1", "120 a day, seed 5"])
-def closed(
-    request: pytest.FixtureRequest, deployed: Warehouse, tmp_path_factory: pytest.TempPathFactory
-) -> World:
+def closed(request: pytest.FixtureRequest, deployed: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> World:
     """Worlds of two sizes and seeds, each after its four closes."""
     return played(request, deployed, tmp_path_factory, *request.param)
 
@@ -93,7 +91,9 @@ def test_nothing_is_unexplained(closed: World) -> None:
         (d,) for d in CLOSES
     ]
     for proof in ("proof_items", "proof_clearing"):
-        assert closed.query(f"select business_date, check_name, subject from published.{proof} where not is_proven") == []
+        assert (
+            closed.query(f"select business_date, check_name, subject from published.{proof} where not is_proven") == []
+        )
 
 
 def test_each_pair_of_sides_stands_in_the_register_once(closed: World) -> None:

@@ -494,6 +494,6 @@ def slack_sender(conn_id: str) -> SlackSender | WebhookSender | None:
     channel = found.extra_dejson.get("channel")
     if not channel:
         raise AirflowFailException(
-            f"connection {conn_id!r} names no channel: add {{\"channel\": \"#payments-alerts\"}} to its extra"
+            f'connection {conn_id!r} names no channel: add {{"channel": "#payments-alerts"}} to its extra'
         )
     return SlackSender(SlackHook(slack_conn_id=conn_id, timeout=SLACK_TIMEOUT_S, retry_handlers=[]), str(channel))

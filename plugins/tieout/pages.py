@@ -42,11 +42,13 @@ def tieout_page(connection: Connection, book: str = "global") -> str:
     try:
         books = overview.read(connection, book)
     except overview.NothingPublishedError as error:
-        body = [f"<h1>Tieout</h1><p>{escape(str(error))}. Run the DAGs <b>ingest</b> and <b>close</b>.</p>"]
+        head = f"<h1>Tieout</h1><p>{escape(str(error))}. Run the DAGs <b>ingest</b> and <b>close</b>.</p>"
+        sections = []
     else:
-        body = [_head(books), _sides(books), _breaks(books), _proofs(books)]
-    incidents = _incidents(connection)
-    content = "\n".join([*body, incidents])
+        head = _head(books)
+        sections = [_breaks(books), _sides(books), _proofs(books)]
+    # What asks for somebody comes before what only informs.
+    content = "\n".join([head, _incidents(connection), *sections])
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Tieout</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -154,7 +156,7 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: int) ->
 
     def line(cells: Sequence[str], tag: str) -> str:
         return "".join(
-            f'<{tag}{" class=n" if place >= first else ""}>{escape(cell)}</{tag}>' for place, cell in enumerate(cells)
+            f"<{tag}{' class=n' if place >= first else ''}>{escape(cell)}</{tag}>" for place, cell in enumerate(cells)
         )
 
     body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in rows)

@@ -3,14 +3,17 @@
 The way of a row, module by module:
 
     sources      the registry of source tables, read from the dbt source YAML
+    batches      manifest and control totals of a load, taken alike at the source and in ``raw``
     snapshot     extracts the payment system: one snapshot, verified batches in ``raw``
     files        one reader a file format; ``money`` holds the exact arithmetic they share
     landing      files a folder receives: identity, proof, quarantine, batches in ``raw``
-    close        batches -> dbt -> proof -> publish
-    checks       freshness, volume, drift, control totals, breaks: findings
-    alerts       findings -> incidents -> outbox -> Slack
+    close        batches -> dbt -> proof -> publish; ``dbt_runner`` runs the dbt project in process
+    checks       freshness, volume, drift, control totals, and of closes (``close_checks``): ``findings``
+    alerts       findings -> incidents -> outbox -> ``slack``
+    pages        what the Airflow UI shows of it; ``overview`` is the controller's table
     operators    the Airflow face of all that; no other module here imports Airflow
 
-Around it: ``postgres`` (embedded server, migrations), ``sandbox`` (a payments world with planted,
-labelled trouble), ``local`` (everything on one machine) and ``cli`` (the ``tieout`` command).
+Around it: ``cli`` (the ``tieout`` command), ``reading`` (what a file holds, loading nothing), ``business_days``,
+``postgres`` (embedded server, migrations), ``sandbox`` (a payments world with planted, labelled trouble) and ``local``
+with ``airflow_local`` and ``walkthrough`` (everything on one machine, day by day).
 """

@@ -88,7 +88,10 @@ graded as (
             not codes.is_timing
             and (
                 coalesce(valued.reporting_exposure_minor, 9223372036854775807) >= thresholds.exposure_minor_from
-                or valued.age_business_days >= thresholds.age_business_days_from
+                or (
+                    valued.age_business_days >= thresholds.age_business_days_from
+                    and valued.reporting_exposure_minor >= thresholds.aged_exposure_minor_from
+                )
             )
         )
 ),

@@ -23,7 +23,7 @@ from psycopg2.extensions import connection as Connection
 
 from tieout.batches import SESSION_SPELLING, Totals, fold_totals, totals_statement
 from tieout.business_days import BusinessCalendar, read_calendar
-from tieout.close_checks import breaks_over_threshold, close_state, dbt_results, journal_chain
+from tieout.close_checks import breaks_over_threshold, close_state, dbt_results, journal_chain, reference_rates
 from tieout.findings import BOOK, DUE_HOURS, PLATFORM, Check, Finding, Severity, blind, query
 from tieout.sources import BATCH_ID, RAW_SCHEMA, Registry, Table, canonical_type, raw_identifier
 
@@ -354,6 +354,7 @@ CHECKS: tuple[Check, ...] = (
     control_totals,
     close_state,
     breaks_over_threshold,
+    reference_rates,
     dbt_results,
     journal_chain,
 )

@@ -104,6 +104,33 @@ def _head_close(connection: Connection) -> tuple[int, date] | None:
     return (rows[0][0], rows[0][1]) if rows else None
 
 
+def reference_rates(connection: Connection, registry: Registry, as_of: datetime) -> list[Finding]:
+    """Could the head close value every currency? A rate older than the book allows is no rate."""
+    head = _head_close(connection)
+    if head is None:
+        return [blind("reference_rates", "no close is published, so no rate was looked for")]
+    rates = query(
+        connection,
+        "select currency, reporting_currency, rate, rate_source, observed_date "
+        "from published.reporting_rates where business_date = %s order by currency",
+        (head[1],),
+    )
+    if not rates:
+        return [blind("reference_rates", f"the close of {head[1]} compared no currency")]
+    findings = []
+    for currency, reporting, rate, source, observed_date in rates:
+        severity: Severity = "ok" if rate is not None else "fail"
+        message = f"{rate} {currency} for one {reporting}, from {source}, of {observed_date}"
+        if rate is None:
+            message = (
+                f"no recent rate to {reporting} at the close of {head[1]}, so nothing in {currency} is valued: put the "
+                f"missing rate file into the landing, or enter the rate in the seed treasury_rates and run tieout deploy"
+            )
+        observed = {"close_id": head[0], "observed_date": str(observed_date)}
+        findings.append(Finding("reference_rates", currency, severity, message, observed, "treasury"))
+    return findings
+
+
 def dbt_results(connection: Connection, registry: Registry, as_of: datetime) -> list[Finding]:
     """Did every model and test of the newest close that was built succeed? From ops.build_results."""
     results = query(

@@ -49,6 +49,10 @@ def ready(warehouse: Connection) -> Connection:
             "is_timing boolean, severity text, owner text, reporting_exposure_minor bigint, "
             "first_seen_business_date date)"
         )
+        cursor.execute(
+            "create table published.reporting_rates (business_date date, currency text, reporting_currency text, "
+            "rate numeric, rate_source text, observed_date date)"
+        )
     return warehouse
 
 
@@ -496,6 +500,19 @@ def test_breaks_over_threshold_are_one_finding_a_code(ready: Connection, registr
 def test_a_close_without_breaks_passes(ready: Connection, registry: Registry) -> None:
     add_close(ready, date(2026, 10, 29))
     assert severities(ask(close_checks.breaks_over_threshold, ready, registry)) == {}
+
+
+def test_a_currency_without_a_recent_rate_is_named_with_the_remedy(ready: Connection, registry: Registry) -> None:
+    add_close(ready, date(2026, 10, 29))
+    assert severities(ask(close_checks.reference_rates, ready, registry)) == {ITSELF: "fail"}
+    execute(
+        ready,
+        "insert into published.reporting_rates values ('2026-10-29', 'USD', 'EUR', 1.16, 'ecb', '2026-10-28'), "
+        "('2026-10-29', 'KWD', 'EUR', null, null, null), ('2026-10-28', 'JPY', 'EUR', null, null, null)",
+    )
+    found = ask(close_checks.reference_rates, ready, registry)
+    assert severities(found) == {"KWD": "fail"}
+    assert "treasury_rates" in found["KWD"].message
 
 
 def add_result(connection: Connection, close_id: int, node: str, status: str, message: str = "") -> None:

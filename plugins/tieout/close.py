@@ -166,7 +166,8 @@ def build(server: Server, close_id: int, fencing_token: int, step: str, state: P
         if problems:
             _set_state(connection, close_id, fencing_token, "failed", "\n".join(problems))
             raise CloseNotProven(
-                f"close {close_id} of {variables['business_date']} is not proven at step {step}:\n" + "\n".join(problems)
+                f"close {close_id} of {variables['business_date']} is not proven at step {step}:\n"
+                + "\n".join(problems)
             )
         if step == PROVES:
             _set_state(connection, close_id, fencing_token, "proven", None)

@@ -124,7 +124,7 @@ def reference_rates(connection: Connection, registry: Registry, as_of: datetime)
         if rate is None:
             message = (
                 f"no recent rate to {reporting} at the close of {head[1]}, so nothing in {currency} is valued: put the "
-                f"missing rate file into the landing, or enter the rate in the seed treasury_rates and run tieout deploy"
+                "missing rate file into the landing, or enter the rate in the seed treasury_rates and run tieout deploy"
             )
         observed = {"close_id": head[0], "observed_date": str(observed_date)}
         findings.append(Finding("reference_rates", currency, severity, message, observed, "treasury"))

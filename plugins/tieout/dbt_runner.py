@@ -170,7 +170,7 @@ class DbtRunner:
         return outcome.result
 
     def _make_reader_views(self) -> None:
-        """One view a published mart: the close that stands for each business date, columns spelled out; and who may read."""
+        """One view a published mart, columns spelled out: the close that stands for each date; and who may read it."""
         import psycopg2
         from psycopg2 import sql
 

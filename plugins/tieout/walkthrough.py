@@ -194,9 +194,7 @@ def wait(airflow: Airflow, started: DagRun, told: Told) -> None:
         raise RunError(explain(airflow, now))
 
 
-def wait_for_close(
-    airflow: Airflow, cluster: Cluster, day: date, earlier: set[str], told: Told
-) -> None:
+def wait_for_close(airflow: Airflow, cluster: Cluster, day: date, earlier: set[str], told: Told) -> None:
     """Wait until the asset has started a close and the close is through and published.
 
     :param earlier: run ids of closes from before the ingest.

@@ -122,9 +122,7 @@ def test_reading_a_file_loads_neither_airflow_nor_dbt(tmp_path: Path) -> None:
         "print(json.dumps([code, sorted(loaded & {'airflow', 'dbt', 'psycopg2', 'httpx', 'pandas'})]))"
     )
     environment = {**os.environ, "PYTHONPATH": str(PROJECT / "plugins")}
-    done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     first, last = done.stdout.splitlines()
     assert json.loads(first)["status"] == "quarantined"
     assert json.loads(last) == [0, []]

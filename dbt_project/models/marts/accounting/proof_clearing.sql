@@ -1,3 +1,5 @@
+{%- set balance_columns = {'close_id': 'bigint', 'account': 'text', 'currency': 'text', 'balance_minor': 'bigint'} %}
+
 with
 
 trial_balance as (
@@ -20,7 +22,128 @@ statements as (
     select * from {{ ref('stg_files__bank_statements') }}
 ),
 
--- 6. A clearing account is zero or the sum of its open breaks.
+events as (
+    select * from {{ ref('int_events') }}
+),
+
+lines as (
+    select * from {{ ref('stg_files__settlement_lines') }}
+),
+
+entries as (
+    select * from {{ ref('stg_files__bank_entries') }}
+),
+
+payouts as (
+    select * from {{ ref('stg_payments__payouts') }} where version_rank = 1
+),
+
+fx_conversions as (
+    select * from {{ ref('stg_payments__fx_conversions') }} where version_rank = 1
+),
+
+disputes as (
+    select * from {{ ref('stg_payments__disputes') }} where version_rank = 1
+),
+
+parent_balances as (
+    select account, currency, balance_minor
+    from {{ earlier_rows('books', 'trial_balance', balance_columns) }} as earlier
+    where close_id = {{ parent_close_id() }}
+),
+
+-- 6. Every event the books know is one that was staged, also where no reconciliation looks: what a later version
+-- adds to the standing of payouts, conversions and lost disputes; and lines and entries measure by measure.
+staged_events as (
+    select 'payouts.amount_minor' as subject, currency,
+        case when status = 'returned' then 0 else amount_minor end
+        - case when prior_status is null or prior_status = 'returned' then 0 else prior_amount_minor end as amount_minor
+    from payouts
+    union all
+    select 'fx_conversions.sell_amount_minor', sell_currency, sell_amount_minor from fx_conversions where not has_prior_version
+    union all
+    select 'fx_conversions.buy_amount_minor', buy_currency, buy_amount_minor from fx_conversions where not has_prior_version
+    union all
+    select 'disputes.lost', currency, amount_minor from disputes where stage = 'lost'
+    union all
+    select 'disputes.lost', prior_currency, -prior_amount_minor from disputes where stage = 'lost' and has_prior_version
+    union all
+    select 'settlement_lines.gross_minor', gross_currency, gross_minor from lines
+    union all
+    select 'settlement_lines.fee_minor', net_currency, fee_minor from lines
+    union all
+    select 'settlement_lines.net_minor', net_currency, net_minor from lines
+    union all
+    select 'bank_entries.amount_minor', currency, amount_minor from entries
+),
+
+known_events as (
+    select 'payouts.amount_minor' as subject, net_currency as currency,
+        case event_type when 'payout_sent' then net_minor else -net_minor end as amount_minor
+    from events
+    where event_type in ('payout_sent', 'payout_returned')
+    union all
+    select 'fx_conversions.sell_amount_minor', gross_currency, gross_minor from events where event_type = 'fx_sold'
+    union all
+    select 'fx_conversions.buy_amount_minor', gross_currency, gross_minor from events where event_type = 'fx_bought'
+    union all
+    select 'disputes.lost', gross_currency, gross_minor from events where event_type = 'chargeback_lost'
+    union all
+    select 'settlement_lines.gross_minor', gross_currency, gross_minor
+    from events
+    where event_type in ('settlement_line', 'processor_fee', 'reserve', 'processor_payout')
+    union all
+    select 'settlement_lines.fee_minor', net_currency, fee_minor
+    from events
+    where event_type in ('settlement_line', 'processor_fee', 'reserve', 'processor_payout')
+    union all
+    select 'settlement_lines.net_minor', net_currency, net_minor
+    from events
+    where event_type in ('settlement_line', 'processor_fee', 'reserve', 'processor_payout')
+    union all
+    select 'bank_entries.amount_minor', net_currency, net_minor
+    from events
+    where event_type like 'bank\_%' and event_type <> 'bank_opening'
+),
+
+event_totals as (
+    select subject, currency, amount_minor as staged_minor, 0::bigint as known_minor from staged_events
+    union all
+    select subject, currency, 0, amount_minor from known_events
+),
+
+staging_to_events as (
+    select
+        {{ proof_line('staging_to_events', 'subject', 'currency', '0', '0', 'sum(staged_minor)', 'sum(known_minor)') }}
+    from event_totals
+    group by subject, currency
+),
+
+-- 7. Every account moves by what is posted to it, and by nothing else.
+postings as (
+    select account, currency, balance_minor as amount_minor from parent_balances
+    union all
+    select account, currency, amount_minor from journal_proposed
+),
+
+posted_accounts as (
+    select account, currency, sum(amount_minor) as balance_minor from postings group by account, currency
+),
+
+rolled_forward as (
+    select
+        {{ proof_line(
+            'rolled_forward', 'coalesce(posted_accounts.account, trial_balance.account)',
+            'coalesce(posted_accounts.currency, trial_balance.currency)',
+            '(posted_accounts.account is not null)::integer', '(trial_balance.account is not null)::integer',
+            'posted_accounts.balance_minor', 'trial_balance.balance_minor'
+        ) }}
+    from posted_accounts
+    full outer join trial_balance
+        on posted_accounts.account = trial_balance.account and posted_accounts.currency = trial_balance.currency
+),
+
+-- 8. A clearing account is zero or the sum of its open breaks.
 breaks as (
     select clearing_account as account, currency, sum(clearing_minor) as clearing_minor
     from open_items
@@ -45,8 +168,8 @@ clearing as (
         on breaks.account = clearing_balances.account and breaks.currency = clearing_balances.currency
 ),
 
--- 7. Debits equal credits, entry by entry and in total.
-entries as (
+-- 9. Debits equal credits, entry by entry and in total.
+entry_balances as (
     select entry_key, currency, sum(amount_minor) as difference_minor
     from journal_proposed
     group by entry_key, currency
@@ -59,7 +182,7 @@ balanced_entries as (
             '0', 'count(*) filter (where difference_minor <> 0)', '0', 'sum(abs(difference_minor))',
             "left(string_agg(entry_key, ', ' order by entry_key) filter (where difference_minor <> 0), 500)"
         ) }}
-    from entries
+    from entry_balances
     group by currency
 ),
 
@@ -70,7 +193,7 @@ balanced_books as (
     group by currency
 ),
 
--- 8. Our bank account is what the bank says it is.
+-- 10. Our bank account is what the bank says it is.
 latest_statements as (
     select
         bank_account,
@@ -100,7 +223,7 @@ bank as (
     where latest_statements.recency_rank = 1
 ),
 
--- 9. Each statement opens where the one before it closed.
+-- 11. Each statement opens where the one before it closed.
 linked_statements as (
     select
         bank_account,
@@ -128,6 +251,10 @@ continuity as (
 ),
 
 final as (
+    select * from staging_to_events
+    union all
+    select * from rolled_forward
+    union all
     select * from clearing
     union all
     select * from balanced_entries

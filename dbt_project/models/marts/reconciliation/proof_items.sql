@@ -10,8 +10,11 @@
     'fx_conversions': ref('stg_payments__fx_conversions'),
     'payment_attempts': ref('stg_payments__payment_attempts'),
     'settlement_lines': ref('stg_files__settlement_lines'),
+    'bank_statements': ref('stg_files__bank_statements'),
     'bank_entries': ref('stg_files__bank_entries'),
 } %}
+{#- Staged statements reach back to the last one before this close. #}
+{%- set staged_now = {'bank_statements': 'is_consumed_now'} %}
 {%- set earlier_columns = {
     'close_id': 'bigint', 'reconciliation': 'text', 'side': 'text', 'currency': 'text', 'status': 'text',
     'exclusion_reason': 'text', 'amount_minor': 'bigint', 'item_key': 'text',
@@ -95,23 +98,48 @@ source_to_raw as (
     group by table_name, measure, currency
 ),
 
--- 2. Nothing is lost between raw and staging.
+-- 2. Nothing is lost or altered between raw and staging: every row, every amount that has a control total.
 staged as (
-    {% for table_name, relation in staged.items() %}
-    select '{{ table_name }}' as table_name, count(*) as row_count from {{ relation }}
-    {{ 'union all' if not loop.last }}
-    {%- endfor %}
+    {% for node in raw_tables() if node.name in staged -%}
+    select
+        '{{ node.name }}' as table_name, 'rows' as measure, 'XXX' as currency,
+        count(*) as row_count, 0::numeric as sum_minor
+    from {{ staged[node.name] }}
+    where {{ staged_now.get(node.name, 'true') }}
+    union all
+    {% for amount, currency in node.config.meta.get('amounts', {}).items() -%}
+    select '{{ node.name }}', '{{ amount }}', coalesce({{ currency }}, 'XXX'), count(*), sum({{ amount }})
+    from {{ staged[node.name] }}
+    where {{ amount }} is not null and {{ staged_now.get(node.name, 'true') }}
+    group by coalesce({{ currency }}, 'XXX')
+    union all
+    {% endfor %}
+    {%- endfor -%}
+    select null, null, null, 0, 0 where false
 ),
 
-consumed_rows as (
-    select table_name, sum(row_count) as row_count from consumed group by table_name
+source_to_be_staged as (
+    select
+        table_name, measure, currency, sum(row_count) as row_count,
+        sum(case when measure = 'rows' then 0 else total end) as sum_minor
+    from source_totals
+    where table_name in ('{{ staged.keys() | join("', '") }}')
+    group by table_name, measure, currency
 ),
 
 source_to_staging as (
     select
-        {{ proof_line('source_to_staging', 'staged.table_name', "'XXX'", 'consumed_rows.row_count', 'staged.row_count', '0', '0') }}
-    from staged
-    left join consumed_rows on staged.table_name = consumed_rows.table_name
+        {{ proof_line(
+            'source_to_staging',
+            "coalesce(wanted.table_name, staged.table_name) || '.' || coalesce(wanted.measure, staged.measure)",
+            'coalesce(wanted.currency, staged.currency)',
+            'wanted.row_count', 'staged.row_count', 'wanted.sum_minor', 'staged.sum_minor'
+        ) }}
+    from source_to_be_staged as wanted
+    full outer join staged
+        on wanted.table_name = staged.table_name
+        and wanted.measure = staged.measure
+        and wanted.currency = staged.currency
 ),
 
 -- 3. Every amount the source counted is an item, with its sign and its currency.
@@ -150,6 +178,26 @@ source_to_items as (
         on wanted_totals.table_name = item_totals.table_name
         and wanted_totals.measure = item_totals.measure
         and wanted_totals.currency = item_totals.currency
+),
+
+-- An item that asks for no partner never meets a clearing account: here it has to be what was counted.
+excluded_amounts as (
+    select source_table, control_currency as currency, control_minor as counted_minor, 0::bigint as held_minor
+    from new_items
+    where exclusion_reason is not null and control_measure is not null
+    union all
+    select source_table, currency, 0, amount_minor
+    from new_items
+    where exclusion_reason is not null and control_measure is not null
+),
+
+excluded_as_counted as (
+    select
+        {{ proof_line(
+            'excluded_as_counted', 'source_table', 'currency', '0', '0', 'sum(counted_minor)', 'sum(held_minor)'
+        ) }}
+    from excluded_amounts
+    group by source_table, currency
 ),
 
 -- 4. Newly consumed + carried = matched + open + excluded, in count and amount.
@@ -220,6 +268,8 @@ final as (
     select * from source_to_staging
     union all
     select * from source_to_items
+    union all
+    select * from excluded_as_counted
     union all
     select * from explained
     union all

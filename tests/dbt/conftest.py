@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import date
 
 import pytest
-from tests.dbt.worlds import EMPTY, Warehouse, World
 
+from tests.dbt.worlds import EMPTY, Warehouse, World
 from tieout.postgres import Cluster
 
-# A day in the middle: it has a parent, and its moments before publication are kept for the tests of faults.
-FAULTY_DAY = date(2026, 10, 28)
+# Payments a day and seed of the world that the faults are done to, and its closes kept before their publication.
+SMALL = (60, 1)
+FAULTY_DAYS = (date(2026, 10, 27), date(2026, 10, 28))
 
 # Fixtures belong to a folder, and two folders use these: what they make is kept with the session.
 _WAREHOUSE = pytest.StashKey[Warehouse]()
@@ -38,7 +39,7 @@ def books(deployed: Warehouse) -> Warehouse:
 @pytest.fixture(scope="session")
 def world(request: pytest.FixtureRequest, deployed: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> World:
     """The small sandbox after the four closes of `make run`."""
-    return played(request, deployed, tmp_path_factory, 60, 1)
+    return played(request, deployed, tmp_path_factory, *SMALL)
 
 
 def played(
@@ -52,6 +53,6 @@ def played(
     worlds = request.config.stash.setdefault(_WORLDS, {})
     if (payments_per_day, seed) not in worlds:
         made = World(deployed, tmp_path_factory.mktemp("world"), payments_per_day, seed)
-        made.play(keep=(FAULTY_DAY,))
+        made.play(keep=FAULTY_DAYS if (payments_per_day, seed) == SMALL else ())
         worlds[payments_per_day, seed] = made
     return worlds[payments_per_day, seed]

@@ -7,9 +7,9 @@ from collections import Counter
 from datetime import date
 
 import pytest
+
 from tests.dbt.conftest import played
 from tests.dbt.worlds import CLOSES, Warehouse, World
-
 from tieout import sandbox
 
 # Trouble that leaves no item open: of files, and of what matches after all.

@@ -6,6 +6,7 @@ copies, kept under names of their own and cloned back when a test wants to go on
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -138,6 +139,10 @@ class World:
         """The copy in which this date's batches are loaded and its close is not yet opened."""
         return f"{self.label}_loaded_{business_date:%m%d}"
 
+    def artifacts(self, business_date: date) -> list[Path]:
+        """What dbt wrote while it built the steps of a kept close, in order."""
+        return [self.root / "artifacts" / f"{business_date:%m%d}" / step for step in ("reconcile", "books")]
+
     def query(self, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """Every row of a query on the published warehouse."""
         return self.warehouse.query(statement, parameters, self.published)
@@ -158,6 +163,8 @@ class World:
             warehouse.build(opened)
             if business_date in keep:
                 warehouse.keep(self.proven(business_date))
+                for folder in self.artifacts(business_date):
+                    shutil.copytree(warehouse.state / "dbt" / f"close-{opened.close_id}" / folder.name, folder)
             warehouse.publish(opened)
             warehouse.build(opened, "monitoring")
         warehouse.keep(self.published)

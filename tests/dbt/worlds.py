@@ -83,6 +83,23 @@ class Warehouse:
             cursor.execute(statement, parameters)
             return cursor.rowcount
 
+    def digest(self, close_id: int, name: str = WORKING) -> dict[str, tuple[int, str]]:
+        """mart -> (rows, hash of them) of one close's partition, whatever the close's number is."""
+        marts = self.query(
+            "select table_schema || '.' || table_name from information_schema.columns "
+            "where column_name = 'close_id' and table_schema in ('reconciliation', 'accounting', 'kpi') order by 1",
+            name=name,
+        )
+        return {
+            mart: self.query(
+                "select count(*), md5(coalesce(string_agg(row, '' order by row), '')) "
+                f"from (select (to_jsonb(m) - 'close_id')::text as row from {mart} m where close_id = %s) rows",
+                (close_id,),
+                name,
+            )[0]
+            for (mart,) in marts
+        }
+
     def open_close(self, business_date: date) -> close.Close:
         """Open a close as the loader."""
         with self.connect("loader") as connection:

@@ -103,7 +103,7 @@ class DbtRunner:
         from dbt.cli.main import dbtRunner
 
         with self._environment():
-            outcome = dbtRunner(manifest=self._manifest()).invoke(
+            outcome = dbtRunner(manifest=self.manifest()).invoke(
                 [*command, *self._options(name), "--vars", json.dumps(dict(variables or {}))]
             )
         if outcome.exception is not None:
@@ -149,7 +149,7 @@ class DbtRunner:
             os.environ.clear()
             os.environ.update(before)
 
-    def _manifest(self) -> Any:
+    def manifest(self) -> Any:
         """The parsed project: read back when it is the same project for the same database, else parsed now."""
         from dbt.cli.main import dbtRunner
         from dbt.contracts.graph.manifest import Manifest
@@ -176,7 +176,7 @@ class DbtRunner:
 
         nodes = [
             node
-            for node in self._manifest().nodes.values()
+            for node in self.manifest().nodes.values()
             if node.resource_type == "model" and "published" in node.tags
         ]
         server = self.server

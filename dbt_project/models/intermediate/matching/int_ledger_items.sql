@@ -64,8 +64,7 @@ judged as (
         case
             when version_rank > 1 then 'SUPERSEDED_VERSION'
             when has_prior_version and prior_currency = currency and standing_minor = prior_standing_minor
-                and (not_expected_reason is null or standing_minor = 0)
-                and not (not_expected_reason = 'FAILED') then 'UNCHANGED_VERSION'
+                and not_expected_reason is distinct from 'FAILED' then 'UNCHANGED_VERSION'
             when not_expected_reason is not null and prior_standing_minor = 0 then not_expected_reason
         end as exclusion_reason
     from movements

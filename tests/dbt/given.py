@@ -1,0 +1,297 @@
+"""Golden scenarios: small CSVs become batches with control totals, closes run over them, results are split again.
+
+A scenario is a folder ``<name>/given/<close>/<table>.csv`` with the columns that matter; everything else has a
+default. All scenarios share the closes: their ids carry the scenario's name, every file belongs to one scenario,
+each has its own processor account. Totals are computed here, not by the code that loads real data.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor
+
+SCENARIOS = Path(__file__).parent / "scenarios"
+ZONE = ZoneInfo("Europe/Amsterdam")
+# A Tuesday, the Wednesday after it, and Friday.
+CLOSES = (date(2026, 10, 20), date(2026, 10, 21), date(2026, 10, 23))
+BANKS = {
+    "EUR": "NL91ABNA0417164300", "GBP": "GB29NWBK60161331926819", "USD": "7700012345",
+    "JPY": "JP00051234567", "KWD": "KW81CBKU0000000000001234560101", "NZD": "NZ020500123456700",
+}  # fmt: skip
+OPENING_MINOR = 1_000_000
+RATES = {"USD": "1.1", "GBP": "0.85", "JPY": "170", "SEK": "11", "NZD": "1.9"}
+# Ids that name their scenario; references of payouts have a form of their own and stay as they are.
+IDS = ("payment_id", "capture_id", "refund_id", "dispute_id", "payout_id", "fx_conversion_id", "merchant_reference",
+       "psp_reference", "original_psp_reference", "processor_account")  # fmt: skip
+PAYOUT_REFERENCE = re.compile(r"TX\d+|po_\w+|\d{13}")
+
+# table -> (key columns that are hashed, amount column -> currency column)
+DECLARED: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "merchants": (("merchant_id",), {}),
+    "payment_methods": (("payment_method_id",), {}),
+    "fee_schedules": (("fee_schedule_id",), {}),
+    "payments": (("payment_id",), {"amount_minor": "currency"}),
+    "captures": (("capture_id",), {"amount_minor": "currency"}),
+    "refunds": (("refund_id",), {"amount_minor": "currency"}),
+    "disputes": (("dispute_id", "stage"), {"amount_minor": "currency"}),
+    "payouts": (("payout_id",), {"amount_minor": "currency", "fee_minor": "currency"}),
+    "fx_conversions": (
+        ("fx_conversion_id",), {"sell_amount_minor": "sell_currency", "buy_amount_minor": "buy_currency"},
+    ),
+    "settlement_lines": (("line_no",), {"gross_minor": "gross_currency", "net_minor": "net_currency"}),
+    "bank_entries": (("line_no",), {"amount_minor": "currency"}),
+    "bank_statements": (("statement_no",), {"opening_minor": "currency", "closing_minor": "currency"}),
+    "fx_rates": (("rate_source", "currency", "rate_date"), {}),
+}  # fmt: skip
+FILE_TABLES = ("settlement_lines", "bank_entries", "bank_statements", "fx_rates")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class File:
+    """One file of one scenario (or of nobody: the statements and the rates) with the rows of one table."""
+
+    name: str
+    origin: str
+    origin_account: str | None
+    content_date: date
+    table: str
+    rows: Sequence[Row]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.name.encode()).hexdigest()
+
+
+def scenario_names() -> list[str]:
+    """Every scenario's folder."""
+    return sorted(path.name for path in SCENARIOS.iterdir() if path.is_dir())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV; none when there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def ledger_rows(close_no: int) -> dict[str, list[Row]]:
+    """What the payment system shows at a close, all scenarios together: table -> rows."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for name in scenario_names():
+        given = SCENARIOS / name / "given" / str(close_no)
+        for table in ("captures", "refunds", "disputes", "payouts", "fx_conversions"):
+            found[table] += [_ledger_row(name, table, row) for row in read_csv(given / f"{table}.csv")]
+        payments = {row["payment_id"]: row for row in read_csv(given / "payments.csv")}
+        known = {f"{name}/{payment_id}" for payment_id in payments}
+        found["payments"] += [_payment(name, row) for row in payments.values()]
+        for row in itertools.chain(found["captures"], found["refunds"], found["disputes"]):
+            if row["payment_id"].startswith(f"{name}/") and row["payment_id"] not in known:
+                known.add(row["payment_id"])
+                order = row["payment_id"].removeprefix(f"{name}/")
+                found["payments"].append(
+                    _payment(name, {"payment_id": order, "processor": row["processor"], "currency": row["currency"]})
+                )
+    if close_no == 1:
+        found["merchants"] = [_merchant("principal", 0), _merchant("platform", 250)]
+        found["payment_methods"] = [_method("visa"), _method("mastercard")]
+        # Only visa has a contract: the other lines may carry any fee.
+        found["fee_schedules"] = [{
+            "fee_schedule_id": "fee", "processor": "adyen", "method_type": "card", "network": "visa", "market": "*",
+            "pct_bps": "100", "fixed_minor": 10, "currency": "EUR", "valid_from": "2026-01-01", "valid_to": None,
+            "updated_at": _instant("2026-10-19"),
+        }]  # fmt: skip
+    return {table: rows for table, rows in found.items() if rows}
+
+
+def files(close_no: int, balances: dict[str, int]) -> Iterator[File]:
+    """The files that arrive for a close; ``balances`` (bank account -> minor units) is carried on."""
+    booked: dict[str, int] = defaultdict(int)
+    for name in scenario_names():
+        given = SCENARIOS / name / "given" / str(close_no)
+        lines: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        for row in read_csv(given / "settlement_lines.csv"):
+            line = _line(name, row)
+            lines[line["processor"], line["processor_account"]].append(line)
+        for (processor, account), rows in sorted(lines.items()):
+            until = max(row["booked_at"].astimezone(ZONE).date() for row in rows)
+            yield File(f"{account}/{processor}/{close_no}", processor, account, until, "settlement_lines", rows)
+        entries = [_entry(name, row) for row in read_csv(given / "bank_entries.csv")]
+        for entry in entries:
+            booked[entry["bank_account"]] += entry["amount_minor"]
+        if entries:
+            yield File(f"{name}/bank/{close_no}", "bank", None, CLOSES[close_no - 1], "bank_entries", entries)
+    for currency, account in BANKS.items():
+        opening = balances.get(account, OPENING_MINOR)
+        balances[account] = opening + booked[account]
+        statement = {
+            "statement_no": 1, "bank_account": account, "currency": currency, "statement_reference": str(close_no),
+            "sequence_number": close_no, "opening_date": CLOSES[close_no - 1], "opening_minor": opening,
+            "closing_date": CLOSES[close_no - 1], "closing_minor": balances[account],
+        }  # fmt: skip
+        name = f"{account}/{close_no}"
+        yield File(name, "bank", account, CLOSES[close_no - 1], "bank_statements", [statement])
+    if close_no == 1:
+        rates = [
+            {"rate_source": "ecb", "base_currency": "EUR", "currency": currency, "rate_date": date(2026, 10, 19),
+             "rate": rate} for currency, rate in RATES.items()
+        ]  # fmt: skip
+        yield File("rates", "ecb", None, date(2026, 10, 19), "fx_rates", rates)
+
+
+def load(cursor: Cursor, close_no: int, balances: dict[str, int]) -> None:
+    """Enter everything given for a close as batches: one a ledger table, one a file."""
+    end = datetime.combine(CLOSES[close_no - 1] + timedelta(days=1), time(), ZONE)
+    for table, rows in ledger_rows(close_no).items():
+        _batch(cursor, "payments", table, f"payments_{table}", rows, end, None)
+    for file in files(close_no, balances):
+        cursor.execute(
+            "insert into ops.files (sha256, name, uri, size_bytes, format, status, origin, origin_account, "
+            "content_date, seen_at) values (%s, %s, %s, 1, 'csv', 'loaded', %s, %s, %s, %s) returning file_id",
+            (file.sha256, file.name, file.name, file.origin, file.origin_account, file.content_date, end),
+        )
+        ((file_id,),) = cursor.fetchall()
+        rows = [{"file_id": file_id, "line_no": number, **row} for number, row in enumerate(file.rows, 1)]
+        _batch(cursor, "files", file.table, file.table, rows, end, file_id)
+
+
+def _batch(
+    cursor: Cursor, source: str, table: str, raw: str, rows: Sequence[Row], end: datetime, file_id: int | None
+) -> None:
+    key, amounts = DECLARED[table]
+    interval = (None, None) if file_id else (end - timedelta(days=7), end)
+    cursor.execute(
+        "insert into ops.batches "
+        "(source, table_name, interval_start, interval_end, file_id, row_count, key_hash, as_of) "
+        "values (%s, %s, %s, %s, %s, %s, %s, %s) returning batch_id",
+        (source, table, *interval, file_id, len(rows), key_hash(rows, key), end),
+    )
+    ((batch_id,),) = cursor.fetchall()
+    for (measure, currency), (count, total) in totals(rows, amounts).items():
+        cursor.execute("insert into ops.batch_totals values (%s, %s, %s, %s, %s)",
+                       (batch_id, measure, currency, count, total))  # fmt: skip
+    cursor.execute("select column_name from information_schema.columns where table_schema = 'raw' and table_name = %s",
+                   (raw,))  # fmt: skip
+    columns = {name for (name,) in cursor.fetchall()}
+    for row in rows:
+        names = ["batch_id", *(name for name in row if name in columns)]
+        statement = sql.SQL("insert into {} ({}) values ({})").format(
+            sql.Identifier("raw", raw),
+            sql.SQL(", ").join(map(sql.Identifier, names)),
+            sql.SQL(", ").join([sql.Placeholder()] * len(names)),
+        )
+        cursor.execute(statement, [batch_id, *(row[name] for name in names[1:])])
+
+
+def key_hash(rows: Iterable[Row], key: Sequence[str]) -> int:
+    """Sum over the rows of the first 60 bits of md5 of the key, its parts joined by a bar."""
+    texts = ("|".join(str(row[column]) for column in key) for row in rows)
+    return sum(int(hashlib.md5(text.encode()).hexdigest()[:15], 16) for text in texts)
+
+
+def totals(rows: Iterable[Row], amounts: dict[str, str]) -> dict[tuple[str, str], tuple[int, int]]:
+    """(amount column, currency) -> (rows that carry it, sum of its minor units)."""
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for row in rows:
+        for amount, currency in amounts.items():
+            count, total = found.get((amount, row[currency]), (0, 0))
+            found[amount, row[currency]] = (count + 1, total + row[amount])
+    return found
+
+
+def _filled(name: str, row: dict[str, str], defaults: Row) -> Row:
+    """A row with defaults for the columns it lacks; empty means null; ids carry the scenario's name."""
+    filled: Row = {**defaults, **{column: value or None for column, value in row.items()}}
+    for column, value in filled.items():
+        if value is None:
+            continue
+        if column.endswith("_minor"):
+            filled[column] = int(value)
+        elif column.endswith("_at"):
+            filled[column] = _instant(str(value))
+        elif column in IDS and not PAYOUT_REFERENCE.fullmatch(value):
+            filled[column] = f"{name}/{value}"
+    return filled
+
+
+def _instant(text: str) -> datetime:
+    """A local date or time of the book's zone; a date alone is its noon."""
+    moment = datetime.fromisoformat(text if len(text) > 10 else f"{text} 12:00")
+    return moment.replace(tzinfo=ZONE)
+
+
+def _ledger_row(name: str, table: str, row: dict[str, str]) -> Row:
+    key = DECLARED[table][0][0]
+    happened = {"captures": "captured_at", "refunds": "refunded_at", "disputes": "stage_at", "payouts": "sent_at",
+                "fx_conversions": "executed_at"}[table]  # fmt: skip
+    defaults: Row = {"updated_at": row[happened], "currency": "EUR"}
+    if table in ("captures", "refunds", "disputes"):
+        defaults |= {"processor": "adyen", "payment_id": "order", "capture_id": "capture", "psp_reference": row[key]}
+    if table == "refunds":
+        defaults |= {"status": "succeeded"}
+    if table == "disputes":
+        defaults |= {"reason_code": "10.4", "is_fraud": "true"}
+    if table == "payouts":
+        currency = row.get("currency", "EUR")
+        defaults |= {"merchant_id": "platform", "bank_account": BANKS[currency], "fee_minor": 0, "status": "sent",
+                     "bank_reference": "PO-1"}  # fmt: skip
+    if table == "fx_conversions":
+        defaults |= {"sell_bank_account": BANKS[row["sell_currency"]], "buy_bank_account": BANKS[row["buy_currency"]],
+                     "rate": "1", "bank_reference": "FX-1", "value_date": row[happened][:10]}  # fmt: skip
+    return _filled(name, row, defaults)
+
+
+def _payment(name: str, row: dict[str, str]) -> Row:
+    return _filled(name, row, {
+        "merchant_id": "principal", "payment_method_id": "mastercard", "merchant_reference": row["payment_id"],
+        "market": "NL", "processor": "adyen", "processor_account": "account", "amount_minor": 1, "currency": "EUR",
+        "status": "captured", "created_at": "2026-10-19", "updated_at": "2026-10-19",
+    })  # fmt: skip
+
+
+def _merchant(model: str, fee_bps: int) -> Row:
+    return {
+        "merchant_id": model, "merchant_name": model, "country": "NL", "model": model, "settlement_currency": "EUR",
+        "platform_fee_bps": fee_bps, "created_at": _instant("2026-10-19"), "updated_at": _instant("2026-10-19"),
+    }  # fmt: skip
+
+
+def _method(network: str) -> Row:
+    return {
+        "payment_method_id": network, "token": network, "method_type": "card", "network": network,
+        "created_at": _instant("2026-10-19"),
+    }  # fmt: skip
+
+
+def _line(name: str, row: dict[str, str]) -> Row:
+    currency = row.get("gross_currency", "EUR")
+    filled = _filled(name, row, {
+        "processor": "adyen", "processor_account": "account", "record_type": "Settled", "batch_reference": "1",
+        "psp_reference": None, "gross_currency": currency, "fee_minor": 0, "net_currency": currency,
+        "occurred_at": row["booked_at"], "record": json.dumps({}),
+    })  # fmt: skip
+    filled.setdefault("net_minor", filled["gross_minor"] - filled["fee_minor"])
+    return filled
+
+
+def _entry(name: str, row: dict[str, str]) -> Row:
+    currency = row.get("currency", "EUR")
+    return _filled(name, row, {
+        "statement_no": 1, "bank_account": BANKS[currency], "currency": currency, "is_reversal": "false",
+        "value_date": row["booking_date"], "record": json.dumps({}),
+    })  # fmt: skip

@@ -1,0 +1,149 @@
+"""Golden scenarios: what is given to three closes in small CSVs, and what they make of it.
+
+``expect/items.csv`` lists the outcome of every item at every close; where a scenario is about the books or the
+register, ``expect/journal.csv``, ``expect/balances.csv`` and ``expect/breaks.csv`` say all of theirs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.dbt import given
+from tests.dbt.worlds import EMPTY, Warehouse
+
+Rows = list[dict[str, str]]
+
+ITEMS = """
+    select c.business_date, reconciliation, side, source_reference as reference, status,
+        coalesce(break_code, exclusion_reason) as outcome, i.amount_minor, currency, i.file_id
+    from reconciliation.reconciliation_items i join ops.closes c using (close_id)
+"""
+BREAKS = """
+    select b.business_date, break_code, severity, currency, item_count, left_minor, right_minor, clearing_minor,
+        exposure_minor, first_seen_business_date as first_seen, age_business_days as age,
+        source_references as references
+    from reconciliation.break_register b
+"""
+JOURNAL = "select business_date, entry_key as entry, value_date, account, currency, amount_minor from ledger.journal"
+
+
+@dataclass
+class Outcome:
+    """What all scenarios together came to, scenario -> kind -> rows as the expect files spell them."""
+
+    warehouse: Warehouse
+    rows: dict[str, dict[str, Rows]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+
+
+@pytest.fixture(scope="module")
+def outcome(deployed: Warehouse) -> Outcome:
+    """Three closes over everything given, published one after the other."""
+    deployed.restore(EMPTY)
+    balances: dict[str, int] = {}
+    for number, business_date in enumerate(given.CLOSES, 1):
+        with deployed.connect() as connection, connection.cursor() as cursor:
+            given.load(cursor, number, balances)
+        opened = deployed.open_close(business_date)
+        deployed.build(opened)
+        deployed.publish(opened)
+    deployed.keep("scenarios")
+    return _split(deployed)
+
+
+def _split(warehouse: Warehouse) -> Outcome:
+    outcome = Outcome(warehouse)
+    named = {row[0]: row[1] for row in warehouse.query("select file_id, name from ops.files", name="scenarios")}
+    keys = {given.File(n, "", None, given.CLOSES[0], "", []).sha256[:16]: n for n in named.values()}
+    names = given.scenario_names()
+
+    def owner(*texts: object) -> str:
+        """The scenario that one of these names begins with or has an id in."""
+        found = {name for text in texts for name in names if re.search(rf"(^|:){name}/", str(text))}
+        assert len(found) == 1, f"{texts} belongs to {found}"
+        return found.pop()
+
+    for row in _rows(warehouse, ITEMS):
+        scenario = owner(named.get(row.pop("file_id"), ""), row["reference"])
+        outcome.rows[scenario]["items"].append(_spelled(scenario, row))
+    owners = _owners_of_references(warehouse, named, owner)
+    for row in _rows(warehouse, BREAKS):
+        scenario = owners[row["references"].split(" / ")[0]]
+        outcome.rows[scenario]["breaks"].append(_spelled(scenario, row))
+    balances: dict[tuple[str, str, str], int] = defaultdict(int)
+    for row in _rows(warehouse, JOURNAL):
+        if row["entry"].startswith("opening:"):
+            continue
+        for key, name in keys.items():
+            row["entry"] = row["entry"].replace(key, name)
+        scenario = owner(row["entry"])
+        balances[scenario, row["account"], row["currency"]] += row["amount_minor"]
+        outcome.rows[scenario]["journal"].append(_spelled(scenario, row))
+    for (scenario, account, currency), balance in balances.items():
+        row = {"account": account, "currency": currency, "balance_minor": str(balance)}
+        outcome.rows[scenario]["balances"].append(row)
+    return outcome
+
+
+def _owners_of_references(warehouse: Warehouse, named: dict[int, str], owner: Callable[..., str]) -> dict[str, str]:
+    rows = warehouse.query(
+        "select distinct source_reference, file_id from reconciliation.reconciliation_items", name="scenarios"
+    )
+    return {reference: owner(named.get(file_id, ""), reference) for reference, file_id in rows}
+
+
+def _rows(warehouse: Warehouse, statement: str) -> list[dict[str, Any]]:
+    with warehouse.connect(name="scenarios") as connection, connection.cursor() as cursor:
+        cursor.execute(statement)
+        names = [column.name for column in cursor.description or ()]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _spelled(scenario: str, row: dict[str, Any]) -> dict[str, str]:
+    """As the expect files have it: text, nothing for null, ids without their scenario, versions without their batch."""
+
+    def spelled(value: object) -> str:
+        return "" if value is None else re.sub(r"@\d+", "@later", str(value).replace(f"{scenario}/", ""))
+
+    return {name: spelled(value) for name, value in row.items()}
+
+
+@pytest.mark.parametrize("scenario", given.scenario_names())
+def test_scenario(outcome: Outcome, scenario: str) -> None:
+    expected = sorted((given.SCENARIOS / scenario / "expect").glob("*.csv"))
+    assert "items.csv" in [path.name for path in expected]
+    for path in expected:
+        wanted = given.read_csv(path)
+        assert wanted, f"{path} expects nothing"
+        found = [{column: row[column] for column in wanted[0]} for row in outcome.rows[scenario][path.stem]]
+        assert _sorted(found) == _sorted(wanted), path.name
+
+
+def _sorted(rows: Rows) -> Rows:
+    return sorted(rows, key=lambda row: list(row.values()))
+
+
+def test_there_are_scenarios() -> None:
+    assert len(given.scenario_names()) >= 15
+
+
+def test_the_trial_balance_is_the_sum_of_the_scenarios(outcome: Outcome) -> None:
+    """Nothing is posted that no scenario gave, besides the balances the books were opened with."""
+    total: dict[tuple[str, str], int] = defaultdict(int)
+    for rows in outcome.rows.values():
+        for row in rows["balances"]:
+            total[row["account"], row["currency"]] += int(row["balance_minor"])
+    for currency, account in given.BANKS.items():
+        total[f"bank:{account}", currency] += given.OPENING_MINOR
+        total["opening_balance", currency] -= given.OPENING_MINOR
+    found = outcome.warehouse.query(
+        "select account, currency, balance_minor from published.trial_balance where business_date = %s",
+        (given.CLOSES[-1],),
+        "scenarios",
+    )
+    assert {(a, c): b for a, c, b in found if b} == {key: balance for key, balance in total.items() if balance}

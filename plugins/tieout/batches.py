@@ -18,6 +18,7 @@ from psycopg2 import sql
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as Connection
 
+from tieout.failpoints import Failpoint, reach
 from tieout.sources import BATCH_ID, FILE_ID, Table, raw_identifier
 
 # What ISO 4217 calls an amount without a currency: a null currency must not hide an amount from the totals.
@@ -80,19 +81,23 @@ def open_batch(
     *,
     interval: tuple[datetime, datetime] | None = None,
     file_id: int | None = None,
+    identity: str | None = None,
 ) -> int:
     """Enter a batch of an interval or of a file in the manifest; :func:`seal_batch` completes it before the commit.
 
+    :param identity: of the source that the batch's horizon will belong to.
     :returns: the batch's id, which its raw rows carry.
     """
     start, end = interval or (None, None)
     cursor.execute(
         "insert into ops.batches "
-        "(source, table_name, interval_start, interval_end, file_id, row_count, key_hash, as_of) "
-        "values (%s, %s, %s, %s, %s, 0, 0, %s) returning batch_id",
-        (table.source, table.name, start, end, file_id, as_of),
+        "(source, table_name, interval_start, interval_end, file_id, row_count, key_hash, as_of, source_identity) "
+        "values (%s, %s, %s, %s, %s, 0, 0, %s, %s) returning batch_id",
+        (table.source, table.name, start, end, file_id, as_of, identity),
     )
-    return int(cursor.fetchone()[0])
+    batch_id = int(cursor.fetchone()[0])
+    reach(Failpoint.BATCH_OPENED)
+    return batch_id
 
 
 def seal_batch(cursor: Any, table: Table, batch_id: int, expected: Totals, horizon: int | None = None) -> Totals:
@@ -103,10 +108,10 @@ def seal_batch(cursor: Any, table: Table, batch_id: int, expected: Totals, horiz
     :returns: the totals of raw.
     :raises TotalsMismatchError: raw differs; the caller's transaction must be rolled back.
     """
-    condition = sql.SQL("{} = {}").format(sql.Identifier(BATCH_ID), sql.Literal(batch_id))
-    cursor.execute(totals_statement(table, raw_identifier(table), condition))
-    found = fold_totals(table, cursor.fetchall())
+    reach(Failpoint.BEFORE_TOTALS)
+    found = raw_totals(cursor, table, batch_id)
     compare_totals(table, expected, found, "at the source", f"in raw.{table.raw_table}")
+    reach(Failpoint.BEFORE_MANIFEST)
     cursor.execute(
         "update ops.batches set row_count = %s, key_hash = %s, content_until = %s, horizon = %s::xid8 "
         "where batch_id = %s",
@@ -118,7 +123,15 @@ def seal_batch(cursor: Any, table: Table, batch_id: int, expected: Totals, horiz
             "values (%s, %s, %s, %s, %s)",
             (batch_id, measure, currency, rows, total_minor),
         )
+    reach(Failpoint.AFTER_MANIFEST)
     return found
+
+
+def raw_totals(cursor: Any, table: Table, batch_id: int) -> Totals:
+    """What a batch's rows in raw weigh now. The session must spell as :data:`SESSION_SPELLING` says."""
+    condition = sql.SQL("{} = {}").format(sql.Identifier(BATCH_ID), sql.Literal(batch_id))
+    cursor.execute(totals_statement(table, raw_identifier(table), condition))
+    return fold_totals(table, cursor.fetchall())
 
 
 def hashed_key(table: Table) -> tuple[str, ...]:
@@ -192,6 +205,15 @@ def compare_totals(table: Table, expected: Totals, found: Totals, expected_at: s
 
     :raises TotalsMismatchError: naming the table and every measure that differs, with both sides.
     """
+    differences = differing_totals(expected, found, expected_at, found_at)
+    if differences:
+        raise TotalsMismatchError(
+            f"control totals of {table.source}.{table.name} differ, nothing was loaded: " + "; ".join(differences)
+        )
+
+
+def differing_totals(expected: Totals, found: Totals, expected_at: str, found_at: str) -> list[str]:
+    """Every measure in which the two differ, with both sides, as text; empty when none does."""
     differences = []
     if expected.row_count != found.row_count:
         differences.append(f"row count: {expected_at} {expected.row_count}, {found_at} {found.row_count}")
@@ -204,7 +226,4 @@ def compare_totals(table: Table, expected: Totals, found: Totals, expected_at: s
                 f"{measure} in {currency}: {expected_at} {wanted[0]} rows, sum {wanted[1]}; "
                 f"{found_at} {got[0]} rows, sum {got[1]}"
             )
-    if differences:
-        raise TotalsMismatchError(
-            f"control totals of {table.source}.{table.name} differ, nothing was loaded: " + "; ".join(differences)
-        )
+    return differences

@@ -3,7 +3,8 @@
 What is new is found by transaction, not by clock: a batch keeps the oldest transaction that was still open
 when its snapshot was taken (its horizon), and the next batch takes every row written by that transaction or a
 later one. So a commit that comes late is never missed, whatever the application's clock says. Some rows come
-twice that way; staging keeps the latest version of a key.
+twice that way; staging keeps the latest version of a key. A source that is not the server it was (restored,
+promoted, moved) counts its transactions anew: then every row is taken once more.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import psycopg2
 from psycopg2 import errors, sql
@@ -30,6 +31,8 @@ from tieout.batches import (
     seal_batch,
     totals_statement,
 )
+from tieout.failpoints import Failpoint, armed, reach
+from tieout.source_identity import source_identity
 from tieout.sources import BATCH_ID, RAW_SCHEMA, Registry, Source, Table, canonical_type, raw_identifier
 
 SourceAddress = str | Callable[[], Connection]
@@ -42,7 +45,7 @@ WAREHOUSE_LOCK_TIMEOUT_S = 3600
 STATEMENT_TIMEOUT_S = 3600
 # Row versions name their transaction by 32 bits, of which half reach back: beyond, everything is taken.
 XID_BITS = 32
-XID_REACH = 2 ** (XID_BITS - 1)
+XID_REACH = 1 << (XID_BITS - 1)
 PIPE_BYTES = 1 << 20
 COPY_READ_BYTES = 1 << 17
 # A network that swallows packets is noticed within two minutes instead of two hours.
@@ -78,7 +81,8 @@ class Batch:
     ``outcome``: ``loaded`` now, ``committed`` by an earlier run (this one did nothing), or ``refused`` because
     the source no longer keeps the declared contract: ``problem`` says how, there is no batch (``batch_id`` is
     None), the other tables went on. ``horizon`` is the source transaction (64 bits) the next batch starts from;
-    ``added_columns`` are those the source has and nobody declared: they were left out.
+    ``added_columns`` are those the source has and nobody declared: they were left out. ``taken_whole`` says why
+    a batch holds every row although an earlier batch exists.
     """
 
     source: str
@@ -93,6 +97,7 @@ class Batch:
     horizon: int | None = None
     added_columns: tuple[str, ...] = ()
     problem: str | None = None
+    taken_whole: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,7 @@ class _Reading:
     totals: Connection
     horizon: int
     next_xid: int
+    identity: str
     shapes: dict[str, _Shape]
 
 
@@ -157,9 +163,12 @@ def take_snapshot(
         pending = [table for table in declared.tables if table.name not in batches]
         if pending:
             _refuse_backward(target, declared, pending, interval_end)
+            reach(Failpoint.BEFORE_SOURCE)
             with _open_snapshot(source, declared, pending) as reading:
                 for table in pending:
                     batches[table.name] = _load_table(reading, warehouse, table, interval, as_of)
+            reach(Failpoint.BEFORE_COMMIT)
+    reach(Failpoint.AFTER_COMMIT)
     return [batches[table.name] for table in declared.tables]
 
 
@@ -232,7 +241,9 @@ def _open_snapshot(source: SourceAddress, declared: Source, tables: list[Table])
             for _ in range(2):
                 opened.append(_connect(source))
                 opened[-1].autocommit = True
+            identity = source_identity(opened[0])
         rows, totals = opened
+        reach(Failpoint.SOURCE_CONNECTED)
         with _source_errors(named, "taking a snapshot"), rows.cursor() as first, totals.cursor() as second:
             unreadable = _unreadable(first, declared, tables)
             readable = [table for table in tables if table.name not in unreadable]
@@ -249,7 +260,8 @@ def _open_snapshot(source: SourceAddress, declared: Source, tables: list[Table])
             second.execute("set transaction snapshot %s", (snapshot,))
             shapes = {name: _Shape(problem=problem) for name, problem in unreadable.items()}
             shapes.update((table.name, _inspect(first, table)) for table in readable)
-        yield _Reading(named, rows, totals, horizon, next_xid, shapes)
+        reach(Failpoint.SNAPSHOT_TAKEN)
+        yield _Reading(named, rows, totals, horizon, next_xid, identity, shapes)
     finally:
         for connection in opened:
             connection.close()
@@ -328,21 +340,26 @@ def _inspect(cursor: Any, table: Table) -> _Shape:
     )
 
 
-def changed_since(mode: str | None, next_xid: int, horizon: int | None) -> sql.Composable:
-    """The condition for rows whose writer is not older than the last horizon; true for all rows where that is unsure.
+def within_reach(next_xid: int, horizon: int) -> bool:
+    """Whether the 32 bits of a row version tell on which side of the horizon its writer is.
+
+    A horizon ahead of the source's counter says that the source was restored.
+    """
+    return 0 <= next_xid - horizon < XID_REACH
+
+
+def changed_since(next_xid: int, horizon: int) -> sql.Composable:
+    """The condition for rows whose writer is not older than the last horizon.
 
     :param next_xid: the snapshot's first transaction not yet begun, 64 bits.
-    :param horizon: the last batch's horizon, 64 bits; None when there is no batch yet.
+    :param horizon: the last batch's horizon, 64 bits, within reach.
 
     A row's xmin is the lower half of its transaction's id. Its distance back from ``next_xid``, modulo 2^32,
     is exact for every transaction since a horizon within reach; an older (frozen) row may alias into the
-    window and comes again, which does no harm. A horizon ahead of the source means that it was restored.
+    window and comes again, which does no harm.
     """
-    distance = -1 if horizon is None else next_xid - horizon
-    if mode == "full" or not 0 <= distance < XID_REACH:
-        return sql.SQL("true")
     return sql.SQL("(({} - xmin::text::bigint) & {}) <= {}").format(
-        sql.Literal(next_xid % 2**XID_BITS), sql.Literal(2**XID_BITS - 1), sql.Literal(distance)
+        sql.Literal(next_xid % 2**XID_BITS), sql.Literal(2**XID_BITS - 1), sql.Literal(next_xid - horizon)
     )
 
 
@@ -357,15 +374,9 @@ def _load_table(
     if shape.problem:
         return refused
     with warehouse.cursor() as cursor:
-        cursor.execute(
-            "select horizon::text::bigint from ops.batches where source = %s and table_name = %s "
-            "and horizon is not null order by batch_id desc limit 1",
-            (table.source, table.name),
-        )
-        last = cursor.fetchone()
-        changed = changed_since(table.mode, reading.next_xid, last[0] if last else None)
+        changed, taken_whole = _what_changed(cursor, reading, table)
         cursor.execute("savepoint before_table")
-        batch_id = open_batch(cursor, table, as_of, interval=interval)
+        batch_id = open_batch(cursor, table, as_of, interval=interval, identity=reading.identity)
         try:
             expected = _copy(reading, warehouse, table, shape, batch_id, changed)
         except (psycopg2.IntegrityError, psycopg2.DataError) as error:
@@ -382,8 +393,41 @@ def _load_table(
         cursor.execute("release savepoint before_table")
     return Batch(
         table.source, table.name, table.raw_table, "loaded", *interval, batch_id, found.row_count,
-        found.content_until, reading.horizon, shape.added_columns,
+        found.content_until, reading.horizon, shape.added_columns, taken_whole=taken_whole,
     )  # fmt: skip
+
+
+def _what_changed(cursor: Any, reading: _Reading, table: Table) -> tuple[sql.Composable, str | None]:
+    """The condition for the rows to take, and why it is all of them although the table has a batch, if it is."""
+    cursor.execute(
+        "select horizon::text::bigint, source_identity from ops.batches where source = %s and table_name = %s "
+        "and horizon is not null order by batch_id desc limit 1",
+        (table.source, table.name),
+    )
+    last = cursor.fetchone()
+    if last is None or table.mode == "full":
+        return sql.SQL("true"), None
+    horizon, identity = int(last[0]), last[1]
+    if identity != reading.identity:
+        return sql.SQL("true"), f"the source was {identity or 'not known'}, and is {reading.identity}"
+    if not within_reach(reading.next_xid, horizon):
+        return sql.SQL("true"), f"the source's next transaction is {reading.next_xid}, out of reach of {horizon}"
+    return changed_since(reading.next_xid, horizon), None
+
+
+class _Interrupted:
+    """The rows on their way into raw, with the failpoint after the first piece."""
+
+    def __init__(self, tap: BinaryIO) -> None:
+        self._tap = tap
+        self._pieces = 0
+
+    def read(self, size: int = COPY_READ_BYTES) -> bytes:
+        """The next piece."""
+        self._pieces += 1
+        if self._pieces == 2:
+            reach(Failpoint.MID_COPY)
+        return self._tap.read(size)
 
 
 def _refusal(refused: Batch, problem: str) -> Batch:
@@ -417,7 +461,8 @@ def _copy(
         pumped, weighed = threads.submit(pump), threads.submit(weigh)
         try:
             with warehouse.cursor() as cursor:
-                cursor.copy_expert(into_raw, tap, COPY_READ_BYTES)
+                arriving: Any = _Interrupted(tap) if armed(Failpoint.MID_COPY) else tap
+                cursor.copy_expert(into_raw, arriving, COPY_READ_BYTES)
         except (psycopg2.IntegrityError, psycopg2.DataError):
             while tap.read(PIPE_BYTES):  # let the source finish its COPY: the other tables need its connection
                 pass

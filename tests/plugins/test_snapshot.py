@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +24,7 @@ from psycopg2.extensions import connection as Connection
 
 from tieout.batches import TotalsMismatchError
 from tieout.postgres import Cluster, free_port
-from tieout.snapshot import Batch, SnapshotError, changed_since, take_snapshot
+from tieout.snapshot import Batch, SnapshotError, changed_since, take_snapshot, within_reach
 from tieout.sources import Registry, RegistryError, ensure_raw_tables, load_registry
 
 DAY = datetime(2026, 10, 19, tzinfo=UTC)
@@ -203,31 +205,92 @@ def test_a_transaction_that_commits_late_is_in_the_next_snapshot(world: World) -
         (2**32 + 10, 2**32 - 40),  # the 32-bit counter went round between the two snapshots
         (5 * 2**32 + 3, 5 * 2**32 - 2_000_000_000),
         (2**32 + 2**31 - 1, 2**32),  # as far back as 32 bits can tell
-        (2**32 + 2**31, 2**32),  # and one further: everything is taken
     ],
 )
 def test_no_transaction_since_the_horizon_is_missed_when_32_bits_go_round(
     world: World, next_xid: int, horizon: int
 ) -> None:
     writers = {horizon, horizon + 1, (horizon + next_xid) // 2, next_xid - 1}
-    condition = changed_since("incremental", next_xid, horizon)
+    assert within_reach(next_xid, horizon)
+    condition = changed_since(next_xid, horizon)
     with world.warehouse.cursor() as cursor:
         seen = (
             "select xid from (select x::text, (x %% 4294967296)::text::xid from unnest(%s::bigint[]) x) w (xid, xmin)"
         )
         cursor.execute(sql.SQL(seen) + sql.SQL(" where ") + condition, (sorted(writers),))
         assert {int(row[0]) for row in cursor.fetchall()} == writers
-        if next_xid - horizon < 2**31:
-            cursor.execute(sql.SQL(seen) + sql.SQL(" where ") + condition, ([horizon - 1, horizon - 500],))
-            assert cursor.fetchall() == []
+        cursor.execute(sql.SQL(seen) + sql.SQL(" where ") + condition, ([horizon - 1, horizon - 500],))
+        assert cursor.fetchall() == []
 
 
-def test_a_restored_source_is_read_whole(world: World) -> None:
+def test_what_32_bits_cannot_tell_is_out_of_reach() -> None:
+    assert not within_reach(2**32 + 2**31, 2**32)
+    assert not within_reach(899, 900)
+
+
+def test_a_source_whose_counter_went_back_is_read_whole(world: World) -> None:
     world.run()
     world.ask("update ops.batches set horizon = (horizon::text::bigint + 1000000000000)::text::xid8 returning 1")
+    orders = world.run(1)["orders"]
+    assert (orders.row_count, "out of reach of" in str(orders.taken_whole)) == (300, True)
+
+
+def test_a_source_restored_behind_our_back_is_read_whole(world: World) -> None:
+    """Its counter has passed the horizon, so only its identity tells that an old number may be a new row."""
+    world.run()
+    world.ask("update ops.batches set source_identity = replace(source_identity, 'system ', 'system 9') returning 1")
+    world.ask("update ops.batches set horizon = (horizon::text::bigint + 1)::text::xid8 returning 1")
+    orders = world.run(1)["orders"]
+    assert orders.row_count == 300
+    assert re.search(r"the source was system 9\d+ timeline 1 database \d+, and is system \d+", str(orders.taken_whole))
+    after = world.run(2)["orders"]
+    assert (after.row_count, after.taken_whole) == (0, None)
+
+
+def test_a_copy_of_the_source_on_another_server_loses_no_row(world: World) -> None:
+    """Dump and restore: the other server's transactions come before our horizon, and later pass it."""
+    world.run()
+    directory = Path(tempfile.mkdtemp(prefix="tieout-test-", dir="/tmp"))
+    directory.chmod(0o755)
+    other = Cluster(directory / "pg", free_port())
+    try:
+        other.start()
+        other.execute("create database shop")
+        with other.connect("shop") as connection, connection.cursor() as cursor:
+            cursor.execute(SOURCE_TABLES % {"orders": 300})
+            cursor.execute("insert into shop.orders values ('there', 5, 'EUR', null, now())")
+        with other.connect("shop") as connection, connection.cursor() as cursor:
+            cursor.execute("select pg_current_xact_id()::text::bigint")
+            (passed, *_) = cursor.fetchone() or ()
+        # The horizon lies between the restored rows and now: by the number alone, none of them is new.
+        world.ask("update ops.batches set horizon = %s::text::xid8 returning 1", passed)
+        world.dsn = other.dsn("shop")
+        batches = world.run(1)
+        assert (batches["orders"].row_count, batches["lines"].row_count) == (301, 50)
+    finally:
+        other.stop("immediate")
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def test_a_horizon_of_before_identities_were_kept_is_not_trusted(world: World) -> None:
+    world.run()
+    world.ask("update ops.batches set source_identity = null returning 1")
     assert world.run(1)["orders"].row_count == 300
-    world.ask("update ops.batches set horizon = '3'::xid8 returning 1")
-    assert world.run(2)["orders"].row_count == 300
+
+
+def test_a_server_that_keeps_its_identity_to_itself_is_known_by_its_start(world: World) -> None:
+    world.run()
+    world.sell("revoke execute on function pg_control_system() from public; create role shy login")
+    world.sell("grant usage on schema shop to shy; grant select on all tables in schema shop to shy")
+    trusted, world.dsn = world.dsn, world.dsn.replace("postgres@", "shy@")
+    try:
+        assert world.run(1)["orders"].row_count == 300
+        assert world.run(2)["orders"].row_count == 0
+    finally:
+        world.dsn = trusted
+        world.sell("grant execute on function pg_control_system() to public; drop owned by shy; drop role shy")
+    identities = world.ask("select distinct split_part(source_identity, ' ', 1) from ops.batches order by 1")
+    assert identities == [("started",), ("system",)]
 
 
 def test_a_full_table_comes_whole_each_time(world: World, tmp_path: Path) -> None:

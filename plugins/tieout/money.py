@@ -91,6 +91,17 @@ def whole_number(text: str) -> int:
     return in_range(int(text))
 
 
+def from_hundredths(hundredths: int, currency: str) -> int:
+    """Hundredths of a unit to the currency's own minor units: ``(123400, "JPY")`` is 1234, ``(5, "KWD")`` is 50.
+
+    :raises AmountError: they make no whole minor units, the currency is unknown, or a bigint does not hold them.
+    """
+    minor, rest = divmod(abs(hundredths) * 10 ** exponent(currency), 100)
+    if rest:
+        raise AmountError(f"hundredths that make whole minor units of {currency}", str(hundredths))
+    return in_range(minor if hundredths >= 0 else -minor)
+
+
 def in_range(minor: int) -> int:
     """The amount itself, if a bigint holds it.
 

@@ -139,14 +139,46 @@ BAI2 = {
     "eod_without_as_of_time.bai2": ("ok", 1, 1, "-", None),
     "invalid_checksum_eod.bai2": ("quarantined", 1, 1, "-", "control total differs from the records"),
 }
+CUT_BY_HAND = "the stated count differs from the rows"
+PERSONAL = "a person's export, not a merchant's bill"
+# Reports of declared formats, by the end of their path.
+DECLARED = {
+    "CheckoutCom/Tests/Data/payouts_ent_testcheckoutfixture_20260701_20260702_1(1)-1.csv":
+        # Written by hand: 85 paid in and 5.55 taken off are not the 79.51 paid out.
+        ("quarantined", 0, "-", "the line contradicts itself"),
+    "CheckoutCom/Tests/Data/settlement-breakdown_ent_testcheckoutfixture_20260702_00000003k599_1.csv":
+        ("ok", 9, "-", None),
+    "Trustly/Tests/Data/P11KFUN-3618-20260201120000-20260202120000-0001of0001.csv":
+        ("quarantined", 2, "-", CUT_BY_HAND),
+    # Its closing counts two fundings where one stands; the others count right.
+    "Trustly/Tests/Data/P11KFUN-3618-r-code-reversal.csv": ("quarantined", 2, "-", CUT_BY_HAND),
+    "Trustly/Tests/Data/P11KFUN-3618-recurring-series-collision.csv": ("ok", 2, "ok", None),
+    "Trustly/Tests/Data/P11KFUN-3618-refund-long-merchant-reference.csv": ("ok", 1, "ok", None),
+    "Trustly/Tests/Data/P11KREC-3618-20260201120000-20260202120000-0001of0001.csv":
+        ("quarantined", 0, "-", "not of what was funded"),
+    "dlocal/Tests/Data/Wikimedia_Settlement_Reports_20260110.csv":
+        ("quarantined", 0, "-", "amounts finer than the currency's smallest unit"),
+    "dlocal/Tests/Data/chargebacks.csv": ("quarantined", 0, "-", "states no settlement"),
+    "dlocal/Tests/Data/donation.csv": ("quarantined", 0, "-", "states no settlement"),
+    "dlocal/Tests/Data/refund.csv": ("quarantined", 0, "-", "states no settlement"),
+    "extracted/fundflow_0.csv": ("quarantined", 2, "-", CUT_BY_HAND),
+    "extracted/fundflow_2.csv": ("quarantined", 1, "-", "found 'a0.01'"),
+    "extracted/tradebill_0.csv": ("ok", 3, "ok", None),
+    "extracted/tradebill_2.csv": ("quarantined", 3, "-", "found 'a3'"),
+    "extracted/tradebill_4.csv": ("ok", 2, "ok", None),
+    "extracted/tradebill_6.csv": ("ok", 1, "ok", None),
+    "alipay/example-alipay-records.csv": ("quarantined", 0, "-", PERSONAL),
+    "wechat/example-wechat-records.csv": ("quarantined", 0, "-", PERSONAL),
+}  # fmt: skip
 NOT_OURS = "no reader recognises this file"
 DETAIL = "a transaction detail report, not a settlement report"
 # Reports of the three processors: (status, entries, balance, part of the reason). Most are cut by hand to a few lines.
 REPORTS = {
     "Adyen": {
-        "payments_accounting_report_chargeback.csv": ("quarantined", 0, "-", NOT_OURS),
-        "payments_accounting_report_gravy_chargeback.csv": ("quarantined", 0, "-", NOT_OURS),
-        "payments_accounting_report_nyce.csv": ("quarantined", 0, "-", NOT_OURS),
+        "payments_accounting_report_chargeback.csv": ("ok", 1, "-", None),
+        "payments_accounting_report_gravy_chargeback.csv": ("quarantined", 0, "-", "column twice in the header"),
+        # Of its four rows the settled one is sent on; received, authorised and sent for settlement move no money.
+        "payments_accounting_report_nyce.csv": ("ok", 4, "-", None),
         "settlement_detail_report_chargeback.csv": ("quarantined", 3, "off 8.83", "SPLIT_MISMATCH"),
         "settlement_detail_report_chargeback_reversed.csv": ("ok", 1, "-", None),
         "settlement_detail_report_deposit_correction.csv": ("ok", 2, "-", None),
@@ -210,10 +242,19 @@ def test_settlement_reports(processor: str, name: str) -> None:
     check(read_file(WIKIMEDIA / processor / "Tests" / "Data" / name), *REPORTS[processor][name])
 
 
+@pytest.mark.parametrize("end", sorted(DECLARED))
+def test_declared_reports(end: str) -> None:
+    (path,) = [path for path in (SAMPLES / "psp").rglob("*.csv") if str(path).endswith(end)]
+    check(read_file(path), *DECLARED[end])
+
+
 def test_no_report_of_the_three_processors_is_left_out() -> None:
     for processor, expected in REPORTS.items():
         assert {path.name for path in (WIKIMEDIA / processor / "Tests" / "Data").iterdir()} == set(expected)
     assert {path.name for path in (SAMPLES / "bai2").rglob("*.bai2")} == set(BAI2)
+    for folder in ("CheckoutCom", "Trustly", "dlocal"):
+        there = {f"{folder}/Tests/Data/{path.name}" for path in (WIKIMEDIA / folder / "Tests" / "Data").iterdir()}
+        assert there == {end for end in DECLARED if end.startswith(folder)}
 
 
 def test_no_sample_of_any_kind_crashes_a_reader() -> None:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from tieout.files import adyen, bai2, camt, ecb, mt940, paypal, stripe
+from tieout.files import adyen, bai2, camt, declared, ecb, mt940, paypal, stripe
 from tieout.files.proof import Reading, Rejected, Sink, Tally
 
 __all__ = ["Reading", "Rejected", "Sink", "read", "sniff"]
@@ -71,11 +71,15 @@ def sniff(path: Path) -> Reader:
     for recognises_header, reader in CSV_READERS:
         if recognises_header(header):
             return reader
+    declared_reader = declared.recognise(data)
+    if declared_reader is not None:
+        return declared_reader
     raise Rejected(
         "no reader recognises this file",
-        expected="camt.052/053/054, MT940/MT942, BAI2, a settlement report of Adyen, Stripe or PayPal, or ECB rates",
+        expected="camt.052/053/054, MT940/MT942, BAI2, a settlement report of Adyen, Stripe, PayPal or of a format in "
+        "tieout/files/declared, or ECB rates",
         found=re.sub(r"\s+", " ", head[:60]),
-        remedy="check that the right report was sent; another format needs a reader in tieout/files",
+        remedy="check that the right report was sent; another CSV needs a declaration in tieout/files/declared",
     )
 
 

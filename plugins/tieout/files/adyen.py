@@ -7,7 +7,7 @@ with a debit and a credit column of which one is filled. Types are kept exactly 
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 from tieout.files.batches import Batches
 from tieout.files.lines import CsvFile, Header
 from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, amount, bounded, refuse_amount
+from tieout.files.zones import OFFSETS, ZONE_REMEDY
 from tieout.money import AmountError, exact
 
 PROCESSOR = "adyen"
@@ -30,15 +31,6 @@ PAYOUT = "merchantpayout"
 # A payout is announced as "TX2342222277XT batch 2, SomeAccount"; the bank statement echoes the first word.
 PAYOUT_REFERENCE = re.compile(r"(TX[0-9A-Za-z]+)\b")
 
-# Offsets in minutes of the zone names Adyen writes. Names that several zones share (CST, IST, AST) are not here:
-# a wrong guess would move payments to another day.
-ZONES = {
-    "UTC": 0, "GMT": 0, "WET": 0, "WEST": 60, "BST": 60, "CET": 60, "CEST": 120, "EET": 120, "EEST": 180, "MSK": 180,
-    "PST": -480, "PDT": -420, "MST": -420, "MDT": -360, "EST": -300, "EDT": -240, "BRT": -180, "GST": 240,
-    "SGT": 480, "HKT": 480, "AWST": 480, "JST": 540, "KST": 540, "ACST": 570, "ACDT": 630, "AEST": 600, "AEDT": 660,
-    "NZST": 720, "NZDT": 780,
-}  # fmt: skip
-_OFFSETS = {name: timezone(timedelta(minutes=minutes), name) for name, minutes in ZONES.items()}
 TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}", re.ASCII)
 
 
@@ -163,14 +155,14 @@ def _rate(text: str, line: int) -> Decimal | None:
 
 def _timestamp(row: dict[str, str], column: str, zone_column: str, line: int) -> datetime:
     zone = row.get(zone_column, "")
-    if zone not in ZONES:
+    if zone not in OFFSETS:
         raise Rejected(
             "unknown time zone",
             line=line,
             column=zone_column,
-            expected=f"one of {', '.join(sorted(ZONES))}",
+            expected=f"one of {', '.join(sorted(OFFSETS))}",
             found=zone,
-            remedy="set the account's report zone to one of these, or add the name and its offset to ZONES in adyen.py",
+            remedy=ZONE_REMEDY,
         )
     try:
         return _instant(row[column], zone)
@@ -184,4 +176,4 @@ def _timestamp(row: dict[str, str], column: str, zone_column: str, line: int) ->
 def _instant(text: str, zone: str) -> datetime:
     if not TIMESTAMP.fullmatch(text):
         raise ValueError(text)
-    return datetime.fromisoformat(text).replace(tzinfo=_OFFSETS[zone])
+    return datetime.fromisoformat(text).replace(tzinfo=OFFSETS[zone])

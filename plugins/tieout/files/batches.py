@@ -7,10 +7,14 @@ from tieout.files.proof import Rejected, SettlementLine, Tally
 
 
 class Batches:
-    """Sums of net per (account, batch, net currency); a batch that has a payout record must come to zero with it."""
+    """Sums of net per (account, batch, net currency); a batch that has a payout record must come to zero with it.
 
-    def __init__(self, tally: Tally) -> None:
+    ``documents`` is false where the report's own documents are others than its batches.
+    """
+
+    def __init__(self, tally: Tally, *, documents: bool = True) -> None:
         self._tally = tally
+        self._documents = documents
         self._sums: dict[tuple[str, str, str], int] = {}
         self._payout_lines: dict[tuple[str, str, str], int] = {}
 
@@ -33,7 +37,7 @@ class Batches:
         :raises Rejected: the lines of a batch do not come to zero with its payout (SPLIT_MISMATCH).
         """
         tally = self._tally
-        for account, batch, currency in self._sums:
+        for account, batch, currency in self._sums if self._documents else ():
             tally.document("settlement_batch", tally.origin, account, batch, currency)
         off = {key: self._sums[key] for key in self._payout_lines if self._sums[key]}
         if not off:

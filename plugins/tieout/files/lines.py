@@ -13,22 +13,31 @@ WHOLE_FILE_LIMIT = 128 << 20  # bytes; files that are held in memory: a bank's s
 
 
 class CsvFile:
-    """The records of a UTF-8 CSV file, streamed.
+    """The records of a CSV file in the encoding that its format declares, streamed.
 
-    ``cut`` turns true when the line read last had no line end: the file may have been cut there.
+    ``quoted`` is false for formats whose quotation marks are text. ``cut`` turns true when the line read last had no
+    line end: the file may have been cut there.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, encoding: str = "utf-8", delimiter: str = ",", quoted: bool = True) -> None:
         self.path = path
+        self.encoding = encoding
         self.cut = False
+        self._delimiter = delimiter
+        self._quoted = quoted
         self._line = 0
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         """Each record with the number of the line it begins on; blank lines are skipped.
 
-        :raises Rejected: the file is not UTF-8, has a NUL or an endless line, or breaks CSV's quoting.
+        :raises Rejected: the file is not in its encoding, has a NUL or an endless line, or breaks CSV's quoting.
         """
-        records = csv.reader(self._lines(), strict=True)
+        records = csv.reader(
+            self._lines(),
+            strict=True,
+            delimiter=self._delimiter,
+            quoting=csv.QUOTE_MINIMAL if self._quoted else csv.QUOTE_NONE,
+        )
         begins = 1
         try:
             for record in records:
@@ -39,14 +48,14 @@ class CsvFile:
             raise Rejected("broken CSV", line=begins, found=str(error)) from None
         except UnicodeDecodeError as error:
             raise Rejected(
-                "not UTF-8",
+                f"not {self.encoding.upper()}",
                 line=self._line + 1,
-                expected="UTF-8 text",
+                expected=f"{self.encoding.upper()} text",
                 found=repr(error.object[error.start : error.end]),
             ) from None
 
     def _lines(self) -> Iterator[str]:
-        with self.path.open(encoding="utf-8-sig", newline="") as stream:
+        with self.path.open(encoding=_without_mark(self.encoding), newline="") as stream:
             while line := stream.readline(LINE_LIMIT):
                 self._line += 1
                 self.cut = not line.endswith(("\n", "\r"))
@@ -107,6 +116,10 @@ class Header:
                 "cells missing", line=line, expected=f"at least {last_needed + 1} cells", found=f"{len(cells)} cells"
             )
         return cells + [""] * (width - len(cells))
+
+
+def _without_mark(encoding: str) -> str:
+    return "utf-8-sig" if encoding == "utf-8" else encoding
 
 
 def whole_text(path: Path) -> str:

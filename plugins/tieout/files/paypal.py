@@ -20,10 +20,10 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 from pathlib import Path
 
-from tieout import money
 from tieout.files.batches import Batches
 from tieout.files.lines import CsvFile, Header
-from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, bounded, count
+from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, bounded, count, refuse_amount
+from tieout.money import AmountError, from_hundredths
 
 PROCESSOR = "paypal"
 ROW_TYPES = ("RH", "FH", "SH", "CH", "SB", "SF", "SC", "RF", "RC", "FF")
@@ -287,21 +287,10 @@ def _signed(row: dict[str, str], side_column: str, amount_column: str, line: int
 
 
 def _minor(hundredths: int, currency: str, line: int, column: str) -> int:
-    """Hundredths of a unit to the currency's own minor units."""
     try:
-        decimals = money.exponent(currency)
-    except money.AmountError as error:
-        raise Rejected("not a currency", line=line, column=column, expected=error.expected, found=error.found) from None
-    minor, rest = divmod(abs(hundredths) * 10**decimals, 100)
-    if rest:
-        raise Rejected(
-            "a fraction of the smallest unit",
-            line=line,
-            column=column,
-            expected=f"hundredths that make whole minor units of {currency}",
-            found=str(hundredths),
-        )
-    return bounded(minor if hundredths >= 0 else -minor, line, column)
+        return from_hundredths(hundredths, currency)
+    except AmountError as error:
+        refuse_amount(error, line, column)
 
 
 def _timestamp(text: str, line: int, column: str) -> datetime:

@@ -18,10 +18,12 @@ from tieout.files.lines import LINE_LIMIT, WHOLE_FILE_LIMIT
 
 FIXTURES = Path(__file__).parent / "fixtures"
 CSV_FILES = ["adyen.csv", "stripe.csv", "paypal.csv", "ecb.csv"]
+DECLARED_LISTS = ["checkout_breakdown.csv", "checkout_payouts.csv", "adyen_accounting.csv"]
+DECLARED_BILLS = ["wechatpay_trade.csv", "wechatpay_fund.csv", "alipay_trade.csv", "trustly.csv"]
 BANK_FILES = ["camt053.xml", "mt940.sta", "mt942.sta", "bai2.bai"]
 
 
-@pytest.mark.parametrize("name", [*BANK_FILES, "paypal.csv"])
+@pytest.mark.parametrize("name", [*BANK_FILES, "paypal.csv", *DECLARED_BILLS])
 def test_cut_at_every_byte_a_file_with_an_end_is_never_loaded_in_part(name: str, read: Any, fixture_bytes: Any) -> None:
     whole = fixture_bytes(name)
     complete = read(whole)
@@ -38,7 +40,7 @@ def test_cut_at_every_byte_a_file_with_an_end_is_never_loaded_in_part(name: str,
     assert len(accepted) < len(whole) / 10
 
 
-@pytest.mark.parametrize("name", ["adyen.csv", "stripe.csv", "ecb.csv"])
+@pytest.mark.parametrize("name", ["adyen.csv", "stripe.csv", "ecb.csv", *DECLARED_LISTS])
 def test_cut_at_every_byte_a_list_without_an_end_keeps_whole_lines_and_claims_no_proof(
     name: str, read: Any, fixture_bytes: Any
 ) -> None:
@@ -58,7 +60,7 @@ def test_cut_at_every_byte_a_list_without_an_end_keeps_whole_lines_and_claims_no
     assert refused > len(whole) * 0.9
 
 
-@pytest.mark.parametrize("name", [*CSV_FILES, *BANK_FILES])
+@pytest.mark.parametrize("name", [*CSV_FILES, *DECLARED_LISTS, *DECLARED_BILLS, *BANK_FILES])
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_bytes_are_read_or_refused(name: str, tmp_path: Path, data: st.DataObject) -> None:
@@ -83,6 +85,8 @@ def test_damaged_bytes_are_read_or_refused(name: str, tmp_path: Path, data: st.D
 AMOUNT_CELLS = [
     ("adyen.csv", "98.20"), ("stripe.csv", "25.500"), ("paypal.csv", "5000,\"EUR\",\"DR\""), ("ecb.csv", "1.0921"),
     ("camt053.xml", "300.00000"), ("mt940.sta", "250,250"), ("bai2.bai", "12500,V"),
+    ("checkout_breakdown.csv", "98.2"), ("wechatpay_trade.csv", "0.60000"), ("wechatpay_fund.csv", "1000.00"),
+    ("trustly.csv", "858.37"), ("adyen_accounting.csv", "-100.00"),
 ]  # fmt: skip
 POISON = ["NaN", "Infinity", "1_000", "١٢", "1 000", "1e3", "0x1F", "9" * 50, "--1", "1.2.3"]
 
@@ -98,14 +102,14 @@ def test_no_poisoned_amount_gets_in(name: str, cell: str, poison: str, read: Any
     assert outcome.rejected.line is not None
 
 
-@pytest.mark.parametrize("name", [*CSV_FILES, *BANK_FILES])
+@pytest.mark.parametrize("name", [*CSV_FILES, *DECLARED_LISTS, *DECLARED_BILLS, *BANK_FILES])
 def test_a_nul_is_refused(name: str, read: Any, fixture_bytes: Any) -> None:
     whole = fixture_bytes(name)
     middle = len(whole) * 2 // 3
     assert read(whole[:middle] + b"\0" + whole[middle:]).rejected is not None
 
 
-@pytest.mark.parametrize("name", CSV_FILES)
+@pytest.mark.parametrize("name", [*CSV_FILES, "checkout_breakdown.csv", "wechatpay_trade.csv", "trustly.csv"])
 def test_reports_are_utf_8(name: str, read: Any, fixture_bytes: Any) -> None:
     whole = fixture_bytes(name)
     middle = len(whole) * 2 // 3
@@ -156,7 +160,7 @@ def test_deep_nesting_is_refused(read: Any) -> None:
     assert "nested too deep" in str(read(deep + "</a>" * 200 + "</Document>").rejected)
 
 
-@pytest.mark.parametrize("name", ["adyen.csv", "stripe.csv"])
+@pytest.mark.parametrize("name", ["adyen.csv", "stripe.csv", *DECLARED_LISTS])
 def test_columns_may_come_in_any_order_but_not_twice(name: str, read: Any, fixture_text: Any) -> None:
     records = list(csv.reader(io.StringIO(fixture_text(name))))
 
@@ -174,7 +178,7 @@ def test_columns_may_come_in_any_order_but_not_twice(name: str, read: Any, fixtu
     assert "column twice in the header" in str(twice.rejected)
 
 
-@pytest.mark.parametrize("name", ["adyen.csv", "stripe.csv", "ecb.csv"])
+@pytest.mark.parametrize("name", ["adyen.csv", "stripe.csv", "ecb.csv", *DECLARED_LISTS])
 def test_a_header_alone_is_read_and_holds_nothing(name: str, read: Any, fixture_text: Any) -> None:
     outcome = read(fixture_text(name).partition("\n")[0] + "\n")
     assert outcome.rejected is None

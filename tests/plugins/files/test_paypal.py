@@ -49,7 +49,7 @@ def test_report_totals_alone_prove_the_sections(read: Any, fixture_text: Any) ->
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ('"CR",123400,"JPY"', '"CR",123450,"JPY"', "a fraction of the smallest unit"),
+        ('"CR",123400,"JPY"', '"CR",123450,"JPY"', "hundredths that make whole minor units of JPY"),
         ('"CR",5000,"EUR"', '"CR",5001,"EUR"', "gross credits in EUR differ"),
         ('"DR",1000,"EUR"', '"DR",1001,"EUR"', "gross debits in EUR differ"),
         ('"DR",180,"EUR"', '"DR",181,"EUR"', "fees in EUR differ"),

@@ -220,7 +220,8 @@ def _source_errors(named: str, doing: str) -> Iterator[None]:
         raise SnapshotError(f"{named}: {doing} failed: {said[0]}. {remedy}") from error
 
 
-def _connect(source: SourceAddress) -> Connection:
+def connect_source(source: SourceAddress) -> Connection:
+    """A connection to the source that notices a dead peer."""
     if isinstance(source, str):
         arguments = {**DEAD_PEER_OPTIONS, **parse_dsn(source)}
         opened: Connection = psycopg2.connect(**arguments)
@@ -239,7 +240,7 @@ def _open_snapshot(source: SourceAddress, declared: Source, tables: list[Table])
     try:
         with _source_errors(named, "connecting"):
             for _ in range(2):
-                opened.append(_connect(source))
+                opened.append(connect_source(source))
                 opened[-1].autocommit = True
             identity = source_identity(opened[0])
         rows, totals = opened
@@ -249,7 +250,7 @@ def _open_snapshot(source: SourceAddress, declared: Source, tables: list[Table])
             readable = [table for table in tables if table.name not in unreadable]
             first.execute(BEGIN_READING)
             if readable:
-                names = sql.SQL(", ").join(map(_source_identifier, readable))
+                names = sql.SQL(", ").join(map(source_identifier, readable))
                 first.execute(sql.SQL("lock table {} in access share mode").format(names))
             first.execute(
                 "select pg_export_snapshot(), pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint "
@@ -277,7 +278,8 @@ BEGIN_READING = (
 )
 
 
-def _source_identifier(table: Table) -> sql.Identifier:
+def source_identifier(table: Table) -> sql.Identifier:
+    """The table at its source, quoted."""
     return sql.Identifier(str(table.source_schema), table.name)
 
 
@@ -312,7 +314,7 @@ def _inspect(cursor: Any, table: Table) -> _Shape:
         "from pg_attribute a join pg_type t on t.oid = a.atttypid "
         "join pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid) "
         "where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum",
-        (_source_identifier(table).as_string(cursor),),
+        (source_identifier(table).as_string(cursor),),
     )
     present = {name: (base, exact, is_enum) for name, base, exact, is_enum in cursor.fetchall()}
     expressions: list[sql.Composable] = []
@@ -438,7 +440,7 @@ def _copy(
     reading: _Reading, warehouse: Connection, table: Table, shape: _Shape, batch_id: int, changed: sql.Composable
 ) -> Totals:
     """Stream the changed rows into raw through a pipe while the other connection weighs them; the source's totals."""
-    relation = _source_identifier(table)
+    relation = source_identifier(table)
     out_of_source = sql.SQL("copy (select {}::bigint, {} from {} where {}) to stdout (format binary)").format(
         sql.Literal(batch_id), sql.SQL(", ").join(shape.expressions), relation, changed
     )

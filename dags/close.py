@@ -6,10 +6,11 @@ Closes a business date: everything ingested and not yet closed is matched, prove
 2. `reconcile` stages and matches; every item must end matched, open with a reason, or excluded (the item proof).
 3. `books` proposes the journal and computes the KPIs; every clearing account must be zero or explained by open breaks
    (the clearing proof).
-4. `publish` books the journal and flips the readers' pointer, in one transaction.
-5. `monitoring` builds what only watches.
+4. `monitoring` builds what watches over the figures, so that readers get it together with them.
+5. `publish` books the journal and flips the readers' pointer, in one transaction.
 
-It starts when `ingest` updates the asset `ingested`, for the business date the asset names.
+It starts when `ingest` updates the asset `ingested`, for the business date the asset names; of several that wait, the
+latest. A date that has not ended is refused.
 
 ### Triage
 - **May I re-run it?** Yes. Over the same batches it gives the same rows; a published close stays as it is. Until
@@ -58,6 +59,6 @@ with DAG(
     opened = OpenCloseOperator(task_id="open", business_date="{{ params.business_date or '' }}")
     reconcile = BuildCloseOperator(task_id="reconcile", step="reconcile", close=opened.output)
     books = BuildCloseOperator(task_id="books", step="books", close=opened.output)
-    publish = PublishCloseOperator(task_id="publish", close=opened.output)
     monitoring = BuildCloseOperator(task_id="monitoring", step="monitoring", close=opened.output)
-    opened >> reconcile >> books >> publish >> monitoring
+    publish = PublishCloseOperator(task_id="publish", close=opened.output)
+    opened >> reconcile >> books >> monitoring >> publish

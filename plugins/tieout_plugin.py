@@ -28,23 +28,38 @@ app = FastAPI(
 )
 
 
+def page_connection() -> str:
+    """The connection that the page reads by: the reader's when there is one, else the loader's."""
+    from airflow.sdk import BaseHook
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    from tieout.operators import LOADER, READER
+
+    try:
+        BaseHook.get_connection(READER)
+    except AirflowNotFoundException:
+        return LOADER
+    return READER
+
+
 @app.get("/", response_class=HTMLResponse)
 def page() -> HTMLResponse:
     """The head close, its proof, its open breaks, and the incidents."""
     from airflow.sdk.exceptions import AirflowException
 
-    from tieout.operators import LOADER, warehouse
+    from tieout.operators import warehouse
     from tieout.pages import tieout_page
 
+    conn_id = page_connection()
     try:
-        with warehouse(LOADER) as connection:
+        with warehouse(conn_id) as connection:
             return HTMLResponse(tieout_page(connection), headers=HEADERS)
     except AirflowException:
         # The reason may name hosts and users: it stays in the server's log.
         import logging
 
         logging.getLogger(__name__).exception("the page cannot reach the warehouse")
-        said = f"<p>The warehouse cannot be reached over the connection <b>{LOADER}</b>; the server's log says why.</p>"
+        said = f"<p>The warehouse cannot be reached over the connection <b>{conn_id}</b>; the log says why.</p>"
         return HTMLResponse(said, status_code=503, headers=HEADERS)
 
 

@@ -72,15 +72,21 @@ class Airflow:
 
     :param machine: its server must be running, its databases prepared.
     :param dags: folder of DAG files.
-    :param schedules: ``TIEOUT_INGEST_SCHEDULE`` and the like for the DAGs, as environment variables.
+    :param schedules: ``TIEOUT_INGEST_SCHEDULE`` and the like for the DAGs, as environment variables; above the user's.
+    :param sandbox: use the sandbox's payment system and landing, whatever the user has set.
     """
 
     def __init__(
-        self, machine: Machine, dags: Path = PROJECT / "dags", schedules: Mapping[str, str] | None = None
+        self,
+        machine: Machine,
+        dags: Path = PROJECT / "dags",
+        schedules: Mapping[str, str] | None = None,
+        sandbox: bool = False,
     ) -> None:
         self.machine = machine
         self.dags = dags
         self.schedules = dict(schedules or {})
+        self.sandbox = sandbox
         self.home = machine.state / "airflow"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._migration: subprocess.Popen[bytes] | None = None
@@ -165,12 +171,23 @@ class Airflow:
             recorded: dict[str, float] = json.loads((self.home / "processes.json").read_text())
         except (FileNotFoundError, ValueError):
             return
-        leaders = set()
-        for pid, created in recorded.items():
-            # A session outlives its leader; a number taken by a later process is not ours.
-            if not psutil.pid_exists(int(pid)) or abs(psutil.Process(int(pid)).create_time() - created) < 1:
-                leaders.add(int(pid))
-        end_sessions(leaders)
+        end_sessions({int(pid) for pid, created in recorded.items() if self._ours(int(pid), created)})
+
+    def _ours(self, leader: int, created: float) -> bool:
+        """Whether the session led by this process id is the one that was started here at that time."""
+        try:
+            began: float = psutil.Process(leader).create_time()
+            return abs(began - created) < 1
+        except psutil.NoSuchProcess:
+            # A session outlives its leader: what is left of ours is younger than it was, and knows our folder.
+            left = _session_members({leader})
+        try:
+            return all(
+                process.create_time() > created - 1 and process.environ().get("AIRFLOW_HOME") == str(self.home)
+                for process in left
+            )
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return False
 
     def check_alive(self) -> None:
         """
@@ -311,7 +328,7 @@ class Airflow:
             for name, value in values.items()
         }
         own = {"AIRFLOW_HOME": str(self.home), "PYTHONUNBUFFERED": "1"}
-        return {**os.environ, **self.machine.environment(), **self.schedules, **own, **settings}
+        return {**os.environ, **self.machine.environment(self.sandbox), **self.schedules, **own, **settings}
 
 
 def airflow_version() -> str:

@@ -97,6 +97,9 @@ def slack_text(text: str) -> str:
 def record(connection: Connection, findings: Sequence[Finding], as_of: datetime) -> Recorded:
     """Store the findings, move the incidents, enqueue one message per transition; all or nothing.
 
+    A finding that says what the newest one on its subject said is that one, looked at again: the history holds
+    what changed.
+
     A check that ran resolves those of its incidents it no longer reports. A check that could not
     look (its finding's subject is ``ITSELF``) resolves nothing.
 
@@ -164,14 +167,20 @@ def _redacted_json(value: Any) -> Any:
 
 
 def _store(cursor: Cursor, finding: Finding, as_of: datetime) -> int:
+    observed = json.dumps(finding.observed, default=str)
+    cursor.execute(
+        "update ops.findings set as_of = %s, observed = %s where finding_id = "
+        "(select max(finding_id) from ops.findings where check_name = %s and subject = %s) "
+        "and severity = %s and message = %s returning finding_id",
+        (as_of, observed, finding.check_name, finding.subject, finding.severity, finding.message),
+    )
+    if cursor.rowcount:
+        return _one_number(cursor)
     cursor.execute(
         "insert into ops.findings (check_name, subject, severity, message, observed, as_of) "
         "values (%s, %s, %s, %s, %s, %s) returning finding_id",
-        (
-            finding.check_name, finding.subject, finding.severity, finding.message,
-            json.dumps(finding.observed, default=str), as_of,
-        ),
-    )  # fmt: skip
+        (finding.check_name, finding.subject, finding.severity, finding.message, observed, as_of),
+    )
     return _one_number(cursor)
 
 

@@ -215,7 +215,8 @@ def quarantine(connection: Connection, registry: Registry, as_of: datetime) -> l
 
     A loaded file that came later replaces it when it covers the same account and day, or when its name is the
     refused one's, perhaps with something added before the extension (``x.csv``, ``x_resent.csv``, not ``x2.csv``).
-    The folder does not count: it may be an archive's.
+    The folder does not count: it may be an archive's. A refused file whose sender is known is replaced by a file of
+    that sender only.
     """
     owner = next((table.owner for table in registry.tables if table.kind == "file"), PLATFORM)
     counted = query(connection, "select count(*), count(*) filter (where status = 'quarantined') from ops.files")
@@ -229,6 +230,7 @@ def quarantine(connection: Connection, registry: Registry, as_of: datetime) -> l
         "select q.file_id, q.name, q.reason, q.seen_at from refused q "
         "where not exists (select from named good where good.status = 'loaded' and good.file_id > q.file_id and ("
         "  starts_with(good.base, q.stem) and substr(good.base, length(q.stem) + 1, 1) !~ '[[:alnum:]]'"
+        "  and (q.origin is null or good.origin = q.origin)"
         "  or (good.origin, good.origin_account, good.content_date) = (q.origin, q.origin_account, q.content_date)"
         ")) order by q.file_id",
     )

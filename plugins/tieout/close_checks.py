@@ -16,21 +16,28 @@ from tieout.sources import Registry
 # The newest closes are re-proved by every run, each older one by one run of a day (a quarter of an hour each).
 SEALS_ALWAYS = 5
 SEALS_ROTATION = 96
+# A close takes minutes; its machine may be slow, its runner may be gone.
+UNFINISHED_HOURS_MAX = 2
 
 
 def close_state(connection: Connection, registry: Registry, as_of: datetime) -> list[Finding]:
-    """Is the newest close published, and is the newest business date that is due closed?"""
+    """Is the newest close published or at work, and is the newest business day that is due closed?
+
+    How long a close has been at work is a matter of the machine: the database's clock, not the business clock.
+    """
     calendar = read_calendar(connection, BOOK)
     due = calendar.last_due_day(as_of, DUE_HOURS)
     newest = query(
         connection,
-        "select business_date, state, failure from ops.closes where book = %s order by close_id desc limit 1",
+        "select business_date, state, failure, close_id, "
+        "extract(epoch from clock_timestamp() - opened_at)::bigint / 3600 "
+        "from ops.closes where book = %s order by close_id desc limit 1",
         (BOOK,),
     )
     head = query(connection, "select max(business_date) from ops.published where book = %s", (BOOK,))[0][0]
     findings = []
     if newest and newest[0][1] == "failed":
-        business_date, _, failure = newest[0]
+        business_date, _, failure, *_ = newest[0]
         findings.append(
             Finding(
                 "close_state", f"{BOOK} close", "fail",
@@ -38,12 +45,22 @@ def close_state(connection: Connection, registry: Registry, as_of: datetime) -> 
                 f"see {head or 'no close'}", {"business_date": str(business_date)}, PLATFORM,
             )
         )  # fmt: skip
+    elif newest and newest[0][1] in ("running", "proven") and newest[0][4] >= UNFINISHED_HOURS_MAX:
+        business_date, state, _, close_id, hours = newest[0]
+        findings.append(
+            Finding(
+                "close_state", f"{BOOK} close", "warn",
+                f"close {close_id} of {business_date} was opened more than {UNFINISHED_HOURS_MAX} hours ago and "
+                f"is still {state}: run it again, or give it up with: tieout close abort {close_id}",
+                {"close_id": close_id, "business_date": str(business_date), "hours": int(hours)}, PLATFORM,
+            )
+        )  # fmt: skip
     else:
         state = newest[0][1] if newest else "not yet opened"
         findings.append(
             Finding("close_state", f"{BOOK} close", "ok", f"the newest close is {state}", {"state": state}, PLATFORM)
         )
-    late_days = (due - head).days if head is not None else None
+    late_days = len(calendar.days_missing([calendar.currency], head, due)) if head is not None else None
     observed = {"published": str(head), "due": str(due)}
     severity: Severity = "ok"
     message = f"published up to {head}, due is {due}"
@@ -51,7 +68,7 @@ def close_state(connection: Connection, registry: Registry, as_of: datetime) -> 
         severity, message = "fail", f"no close was ever published, due is {due}"
     elif late_days > 0:
         severity = "warn" if late_days == 1 else "fail"
-        message += f": {late_days} day(s) late"
+        message += f": {late_days} business day(s) late"
     return [*findings, Finding("close_state", f"{BOOK} published", severity, message, observed, PLATFORM)]
 
 

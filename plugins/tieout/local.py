@@ -35,6 +35,14 @@ AIRFLOW_OWNER = "airflow"
 # What a full walk through the default sandbox leaves behind is a quarter of this.
 FREE_BYTES_MIN = 2 * 1024**3
 PORTS = {"postgres": 54320, "airflow": 8080, "docs": 8081, "task_logs": 8793}
+# What a user may bring along: their own payment system, landing, receiver and clocks.
+USERS_OWN = (
+    "AIRFLOW_CONN_PAYMENTS",
+    "AIRFLOW_CONN_SLACK",
+    "TIEOUT_LANDING",
+    "TIEOUT_INGEST_SCHEDULE",
+    "TIEOUT_WATCH_SCHEDULE",
+)
 PORT_VARIABLES = {
     "postgres": "TIEOUT_PG_PORT",
     "airflow": "TIEOUT_AIRFLOW_PORT",
@@ -58,7 +66,7 @@ class Settings:
     :param ports: of ``postgres``, ``airflow``, ``docs`` and ``task_logs``.
     :param passwords: of database roles, and of Airflow's users as ``airflow:<name>``.
     :param sandbox: ``payments_per_day`` and ``seed`` of the payment system made here, empty before that.
-    :param deployed: digest of the dbt project that the warehouse was last deployed with.
+    :param deployed: digest of everything that the warehouse was last deployed with.
     """
 
     ports: dict[str, int] = field(default_factory=dict)
@@ -70,6 +78,22 @@ class Settings:
 def state_folder() -> Path:
     """The state folder: ``TIEOUT_STATE`` or ``.tieout`` in the project."""
     return Path(os.environ.get("TIEOUT_STATE") or PROJECT / ".tieout").expanduser().resolve()
+
+
+def own_payments() -> bool:
+    """Whether the user has brought a payment system of their own, with ``AIRFLOW_CONN_PAYMENTS``."""
+    return bool(os.environ.get("AIRFLOW_CONN_PAYMENTS"))
+
+
+def deployment_digest() -> str:
+    """sha256 over everything that decides what a deployment makes: the dbt project, its runner, the migrations."""
+    from tieout.dbt_runner import project_digest
+
+    package = Path(__file__).parent
+    digest = sha256(project_digest().encode())
+    for path in (package / "dbt_runner.py", *sorted((package / "migrations").glob("*.sql"))):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 class Machine:
@@ -224,10 +248,20 @@ class Machine:
         """URI of the sandbox's payment system for its owner, the sandbox; the pipeline has another, that only reads."""
         return cluster.dsn("payments", PAYMENTS_OWNER)
 
-    def environment(self) -> dict[str, str]:
-        """What DAGs, dbt and the CLI are told about this machine, as environment variables."""
+    def environment(self, sandbox: bool = False) -> dict[str, str]:
+        """What DAGs, dbt and the CLI are told about this machine, as environment variables.
+
+        :param sandbox: the sandbox's payment system and landing are used, whatever the user has set of
+            :data:`USERS_OWN`; otherwise the user's own win.
+        """
         cluster = self.cluster()
         self.landing.mkdir(parents=True, exist_ok=True)
+        brought = {name: os.environ[name] for name in USERS_OWN if name in os.environ}
+        if not own_payments():
+            # An empty value is no payment system.
+            brought.pop("AIRFLOW_CONN_PAYMENTS", None)
+        if not brought.get("TIEOUT_LANDING"):
+            brought.pop("TIEOUT_LANDING", None)
         return {
             "TIEOUT_STATE": str(self.state),
             "TIEOUT_LANDING": self.landing.as_uri(),
@@ -238,13 +272,14 @@ class Machine:
             "TIEOUT_PG_DATABASE": "warehouse",
             "AIRFLOW_CONN_PAYMENTS": cluster.dsn("payments", EXTRACTOR),
             **{f"AIRFLOW_CONN_WAREHOUSE_{role.upper()}": cluster.dsn("warehouse", role) for role in postgres.ROLES[:3]},
+            **({} if sandbox else brought),
         }
 
     def deploy(self, cluster: Cluster) -> None:
-        """Deploy the dbt project and write its documentation, unless this very project is deployed already."""
-        from tieout.dbt_runner import DbtRunner, Server, project_digest
+        """Deploy the dbt project and write its documentation, unless this very code is deployed already."""
+        from tieout.dbt_runner import DbtRunner, Server
 
-        digest = project_digest()
+        digest = deployment_digest()
         page = self.docs / "index.html"
         if self.settings.deployed == digest and page.exists():
             return

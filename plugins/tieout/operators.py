@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ BOOK = "global"
 LOADER = "warehouse_loader"
 BUILDER = "warehouse_builder"
 PUBLISHER = "warehouse_publisher"
+READER = "warehouse_reader"
 SLACK = "slack"
 STEPS = ("reconcile", "books", "monitoring")
 # Airflow's connection types that are a Postgres, and what their URI looks like.
@@ -127,6 +128,8 @@ def resolve_interval(
 
     Without a date it is the day before the run's (its data interval's end, or when it was asked for); without a
     start, the local midnight the day begins with. A start without zone is the book's local time.
+
+    :raises AirflowFailException: a parameter is no date or time, or the day has not ended by the business clock.
     """
     from tieout.business_days import read_calendar
 
@@ -142,7 +145,22 @@ def resolve_interval(
         start = start.replace(tzinfo=zone)
     if start >= end:
         raise AirflowFailException(f"interval_start {start.isoformat()} lies after the end of {day}, {end.isoformat()}")
+    refuse_unended(day, zone, business_clock(connection))
     return day, start, end
+
+
+def refuse_unended(day: date, zone: tzinfo, as_of: datetime) -> None:
+    """A day that goes on, or has not come, cannot be loaded or closed as a whole: a slip of the pen would stand.
+
+    :raises AirflowFailException: the day has not ended at ``as_of``; the message says which date can be asked for.
+    """
+    today = as_of.astimezone(zone).date()
+    if day >= today:
+        raise AirflowFailException(
+            f"business_date {day} has not ended: the clock says {as_of.astimezone(zone):%Y-%m-%d %H:%M} ({zone}). "
+            f"Ask for {today - timedelta(days=1)} or an earlier date"
+            " (in the sandbox, `tieout sandbox advance` moves the clock)"
+        )
 
 
 class ExtractSnapshotOperator(BaseOperator):
@@ -280,6 +298,8 @@ class LoadFilesOperator(BaseOperator):
 class OpenCloseOperator(BaseOperator):
     """Open the close of a business date: fix its parent, its generation and the batches it consumes.
 
+    A date that has not ended by the business clock, in the book's zone, is refused.
+
     :param business_date: e.g. ``"2026-10-28"``; empty for the latest date of the asset events that triggered
         the run. (templated)
     :param book: e.g. ``"global"``.
@@ -298,12 +318,17 @@ class OpenCloseOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Open it; returns the close for the tasks that follow."""
+        from tieout.business_days import read_calendar
         from tieout.close import CloseRefused, open_close
 
         day = _parse_date(self.business_date, "business_date") or self._announced(context)
         with warehouse(self.warehouse_conn_id) as connection:
+            as_of = business_clock(connection)
+            with connection:
+                zone = read_calendar(connection, self.book).zone
+            refuse_unended(day, zone, as_of)
             try:
-                opened = open_close(connection, self.book, day, business_clock(connection))
+                opened = open_close(connection, self.book, day, as_of)
             except CloseRefused as error:
                 raise AirflowFailException(str(error)) from error
         self.log.info("close %s of %s for %s is %s", opened.close_id, self.book, opened.business_date, opened.state)
@@ -321,7 +346,14 @@ class OpenCloseOperator(BaseOperator):
             raise AirflowFailException(
                 "no business date: trigger the run with the parameter business_date, or let `ingest` trigger it"
             )
-        return max(announced)
+        latest = max(announced)
+        skipped = sorted(set(announced) - {latest})
+        if skipped:
+            self.log.warning(
+                "several ingests were waiting: the close of %s takes all they loaded, there will be none of %s",
+                latest, ", ".join(map(str, skipped)),
+            )  # fmt: skip
+        return latest
 
 
 class BuildCloseOperator(BaseOperator):
@@ -348,8 +380,8 @@ class BuildCloseOperator(BaseOperator):
         from tieout.dbt_runner import Server
 
         close_id, token = _identity(self.close)
-        if self.close.get("state") == "published" and self.step != "monitoring":
-            self.log.info("close %s is published already, its %s stay as they are", close_id, self.step)
+        if self.close.get("state") == "published":
+            self.log.info("close %s is published already, the step %s has nothing to do", close_id, self.step)
             return
         arguments = postgres_arguments(self.warehouse_conn_id)
         server = Server(
@@ -383,12 +415,22 @@ class PublishCloseOperator(BaseOperator):
         self.warehouse_conn_id = _require_name(warehouse_conn_id, "warehouse_conn_id")
 
     def execute(self, context: Context) -> None:
-        """Publish it; a published close stays as it is."""
+        """Publish it; a published close stays as it is. What the database refuses is not tried again."""
+        from psycopg2.errors import CheckViolation, InsufficientPrivilege, RaiseException
+
         from tieout.close import publish
 
         close_id, token = _identity(self.close)
+        if self.close.get("state") == "published":
+            self.log.info("close %s is published already, there is nothing to publish", close_id)
+            return
         with warehouse(self.warehouse_conn_id) as connection:
-            lines = publish(connection, close_id, token)
+            try:
+                lines = publish(connection, close_id, token)
+            except (RaiseException, CheckViolation, InsufficientPrivilege) as error:
+                raise AirflowFailException(
+                    f"the database refused to publish close {close_id}, nothing has changed: {str(error).strip()}"
+                ) from error
         self.log.info("close %s is published, %s journal lines booked", close_id, lines)
 
 

@@ -184,6 +184,7 @@ PROOFS = """
         min(concat_ws(' ', subject, currency) || ': expected ' || expected_count || ' / ' || expected_minor
             || ', found ' || actual_count || ' / ' || actual_minor) filter (where is_proven is not true)
     from (select * from published.proof_items union all select * from published.proof_clearing) proof
+    where %(every)s or business_date = %(day)s
     group by check_name order by check_name"""
 BALANCES = """
     select currency, account_type, sum(balance_minor)::bigint
@@ -193,7 +194,7 @@ BALANCES = """
 SEALS = """
     select s.close_id
     from (select *, lag(seal, 1, '') over (order by seal_no) as seal_before from ledger.seals) s
-    where s.lines_digest <> ledger.lines_digest(s.close_id)
+    where %(every)s and s.lines_digest <> ledger.lines_digest(s.close_id)
         or s.previous_seal <> s.seal_before
         or s.seal <> encode(sha256(convert_to(
             s.previous_seal || '|' || s.close_id || '|' || s.lines_digest, 'UTF8')), 'hex')
@@ -214,23 +215,28 @@ DAILY = """
         sum(settlement_lag_days_total)::bigint, sum(banked_count)::bigint
     from published.kpi_daily"""
 MATCHED = """
-    select sum(matched_count)::bigint, sum(due_count)::bigint,
+    select reconciliation, sum(matched_count)::bigint, sum(due_count)::bigint,
         sum(matched_reporting_minor)::bigint, sum(due_reporting_minor)::bigint
-    from published.kpi_match where business_date = %(day)s"""
-TARGETS = "select metric, target_value from rules.kpi_targets where %(day)s >= valid_from and valid_to is null"
+    from published.kpi_match where business_date = %(day)s
+    group by reconciliation order by reconciliation"""
+TARGETS = """
+    select metric, target_value from rules.kpi_targets
+    where valid_from <= %(day)s and coalesce(valid_to, 'infinity'::date) > %(day)s"""
 
 
-def read(connection: Connection, book: str = "global") -> Books:
+def read(connection: Connection, book: str = "global", every_close: bool = True) -> Books:
     """The newest published books.
 
     :param connection: to the warehouse, of a role that reads ``published``, ``rules``, ``ops`` and ``ledger``.
+    :param every_close: prove every published close, and recompute the digest of every journal line. Otherwise only
+        the newest close's proof and the chain of seals are looked at, which takes as long on any day.
     :raises NothingPublishedError: there are none.
     """
     connection.rollback()
     connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
     try:
         with connection, connection.cursor() as cursor:
-            given: dict[str, Any] = {"book": book}
+            given: dict[str, Any] = {"book": book, "every": every_close}
 
             def rows(query: str) -> list[tuple[Any, ...]]:
                 cursor.execute(query, given)
@@ -249,7 +255,7 @@ def read(connection: Connection, book: str = "global") -> Books:
                 proofs=[Proof(*row) for row in rows(PROOFS)],
                 broken_seals=[row[0] for row in rows(SEALS)],
                 balances=[Balance(*row) for row in rows(BALANCES)],
-                kpis=_kpis(rows(DAILY)[0], rows(MATCHED)[0], dict(rows(TARGETS)), head.reporting_currency),
+                kpis=_kpis(rows(DAILY)[0], rows(MATCHED), dict(rows(TARGETS)), head.reporting_currency),
                 incidents=[Incident(*row) for row in rows(INCIDENTS)],
                 resolved_incidents=rows(RESOLVED)[0][0],
             )
@@ -260,8 +266,8 @@ def read(connection: Connection, book: str = "global") -> Books:
 
 
 def _kpis(daily: Sequence[Any], matched: Sequence[Any], targets: dict[str, Any], currency: str) -> list[Kpi]:
+    """:param matched: name, matched and due count, matched and due amount of each reconciliation."""
     authorised, submitted, captured, refunded, disputes, captures, cost, settled, lag, banked = daily
-    matched_count, due_count, matched_minor, due_minor = matched
 
     def ratio(label: str, metric: str, part: int | None, whole: int | None) -> Kpi:
         target = targets.get(metric)
@@ -279,8 +285,14 @@ def _kpis(daily: Sequence[Any], matched: Sequence[Any], targets: dict[str, Any],
         ratio("dispute rate, by count", "dispute_rate", disputes, captures),
         mean("cost of settled volume", "cost_bps", "bps", None if cost is None else cost * 10_000, settled),
         mean("capture to bank", "settlement_lag_days", "days", lag, banked),
-        ratio("match rate, by count", "match_rate_by_count", matched_count, due_count),
-        ratio("match rate, by amount", "match_rate_by_amount", matched_minor, due_minor),
+        *(
+            rate
+            for name, matched_count, due_count, matched_minor, due_minor in matched
+            for rate in (
+                ratio(f"match rate of {name}, by count", "match_rate_by_count", matched_count, due_count),
+                ratio(f"match rate of {name}, by amount", "match_rate_by_amount", matched_minor, due_minor),
+            )
+        ),
     ]
 
 

@@ -1,6 +1,7 @@
 """The page "Tieout" of Airflow's UI: the head close, its proof, its open breaks, and every incident with its messages.
 
 Plain HTML from the database, escaped everywhere; the books come from one REPEATABLE READ transaction.
+It shows the head close's proof; the DAG `watch` is who recomputes the journal's digests.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def tieout_page(connection: Connection, book: str = "global") -> str:
     :param connection: to the warehouse, in no transaction; it is only read.
     """
     try:
-        books = overview.read(connection, book)
+        books = overview.read(connection, book, every_close=False)
     except overview.NothingPublishedError as error:
         head = f"<h1>Tieout</h1><p>{escape(str(error))}. Run the DAGs <b>ingest</b> and <b>close</b>.</p>"
         sections = []

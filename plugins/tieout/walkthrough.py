@@ -7,6 +7,7 @@ a day counts as done when its close is published, and as watched when checks hav
 from __future__ import annotations
 
 import functools
+import os
 import signal
 import socketserver
 import threading
@@ -32,7 +33,7 @@ from rich.progress import (
 )
 
 from tieout.airflow_local import Airflow, DagRun
-from tieout.local import LocalError, Machine, UsageError
+from tieout.local import LocalError, Machine, UsageError, own_payments
 from tieout.postgres import Cluster
 
 DAGS = ("ingest", "close", "watch")
@@ -100,6 +101,8 @@ def run(machine: Machine, payments_per_day: int, seed: int, console: Console) ->
             machine.prepare(cluster)
             if not made or left_to_do(cluster):
                 _walk(machine, cluster, asked, console)
+            else:
+                machine.deploy(cluster)
 
 
 def left_to_do(cluster: Cluster) -> list[Leg]:
@@ -122,7 +125,8 @@ def _walk(machine: Machine, cluster: Cluster, asked: dict[str, int], console: Co
     from tieout import sandbox
 
     # Here the days are driven one by one, so the DAGs' own clocks stand still.
-    airflow = Airflow(machine, schedules={"TIEOUT_INGEST_SCHEDULE": "", "TIEOUT_WATCH_SCHEDULE": ""})
+    schedules = {"TIEOUT_INGEST_SCHEDULE": "", "TIEOUT_WATCH_SCHEDULE": ""}
+    airflow = Airflow(machine, schedules=schedules, sandbox=True)
     with progress(console, total=3 + 3 * len(legs())) as step, ending(airflow):
         with step("creating the payment system"):
             airflow.begin()
@@ -231,11 +235,31 @@ def explain(airflow: Airflow, failed: DagRun) -> str:
     return "\n".join(parts)
 
 
+def clear_clock(cluster: Cluster) -> None:
+    """Let checks and loads use the database's clock."""
+    with cluster.connect("warehouse") as connection, connection.cursor() as cursor:
+        cursor.execute("delete from ops.clock")
+
+
+def schedules_up() -> dict[str, str]:
+    """Schedules that serving sets: the sandbox's days are driven by `make run`, unless the user says otherwise."""
+    if own_payments() or "TIEOUT_INGEST_SCHEDULE" in os.environ:
+        return {}
+    return {"TIEOUT_INGEST_SCHEDULE": ""}
+
+
 def up(machine: Machine, console: Console) -> None:
-    """Serve Airflow's UI and the docs site until interrupted."""
+    """Serve Airflow's UI and the docs site until interrupted.
+
+    What the user has set of ``tieout.local.USERS_OWN`` is used. With a payment system of their own, the sandbox's
+    clock is taken away: their days are today's.
+    """
     with machine.exclusive(), interruptible(), machine.databases() as cluster:
         machine.prepare(cluster)
-        airflow = Airflow(machine, schedules={"TIEOUT_INGEST_SCHEDULE": ""})
+        if own_payments():
+            clear_clock(cluster)
+            console.print("AIRFLOW_CONN_PAYMENTS is your own payment system: checks now use the database's clock.")
+        airflow = Airflow(machine, schedules=schedules_up())
         with ending(airflow), console.status("starting Airflow"):
             airflow.begin()
             airflow.start()
@@ -253,7 +277,7 @@ def _welcome(airflow: Airflow, docs: str, cluster: Cluster, console: Console) ->
     console.print(f"[bold]Airflow[/]  {airflow.url}   admin / {airflow.password('admin')}")
     console.print(f"         to look only: viewer / {airflow.password('viewer')}")
     console.print(f"[bold]Docs[/]     {docs}")
-    if left_to_do(cluster):
+    if not own_payments() and left_to_do(cluster):
         console.print("Not every close of the sandbox is published yet: `make run` does that.")
 
 

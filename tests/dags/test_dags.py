@@ -24,9 +24,9 @@ TASKS = {
     "close": {
         "open": {"reconcile", "books", "publish", "monitoring"},
         "reconcile": {"books"},
-        "books": {"publish"},
-        "publish": {"monitoring"},
-        "monitoring": set(),
+        "books": {"monitoring"},
+        "monitoring": {"publish"},
+        "publish": set(),
     },
     "watch": {"check": {"deliver"}, "deliver": set()},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -171,6 +172,48 @@ def test_processes_of_a_killed_caller_are_stopped(tmp_path: Path, airflow: Airfl
         for process in (left, stranger):
             process.kill()
             process.wait()
+
+
+def test_a_session_that_outlived_its_leader_is_stopped_when_it_is_ours(tmp_path: Path) -> None:
+    airflow = Airflow(Machine(tmp_path / "state"))
+    airflow.home.mkdir(parents=True)
+    orphaning = "import subprocess, sys; print(subprocess.Popen(['sleep', '600']).pid, flush=True)"
+    orphans = {}
+    recorded = {}
+    try:
+        for home in (airflow.home, tmp_path):
+            environment = {**os.environ, "AIRFLOW_HOME": str(home)}
+            command = [sys.executable, "-c", orphaning]
+            with subprocess.Popen(
+                command, start_new_session=True, stdout=subprocess.PIPE, env=environment, text=True
+            ) as leader:
+                recorded[str(leader.pid)] = psutil.Process(leader.pid).create_time()
+                assert leader.stdout is not None
+                orphans[home] = psutil.Process(int(leader.stdout.readline()))
+        (airflow.home / "processes.json").write_text(json.dumps(recorded))
+        airflow.stop_leftovers()
+        assert not orphans[airflow.home].is_running() or orphans[airflow.home].status() == psutil.STATUS_ZOMBIE
+        assert orphans[tmp_path].is_running()
+    finally:
+        for orphan in orphans.values():
+            if orphan.is_running():
+                orphan.kill()
+
+
+def test_a_users_own_settings_reach_airflow_except_in_the_sandbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_PAYMENTS", "postgresql://me@127.0.0.1/shop")
+    monkeypatch.setenv("TIEOUT_WATCH_SCHEDULE", "0 6 * * *")
+    machine = Machine(tmp_path / "state")
+    machine.settings.ports = {"airflow": 1, "task_logs": 2}
+    machine.settings.passwords |= {"airflow-secret": "s", "airflow-jwt": "j"}
+    values = Airflow(machine).environment()
+    assert values["AIRFLOW_CONN_PAYMENTS"] == "postgresql://me@127.0.0.1/shop"
+    assert values["TIEOUT_WATCH_SCHEDULE"] == "0 6 * * *"
+    values = Airflow(machine, schedules={"TIEOUT_WATCH_SCHEDULE": ""}, sandbox=True).environment()
+    assert "extractor" in values["AIRFLOW_CONN_PAYMENTS"]
+    assert values["TIEOUT_WATCH_SCHEDULE"] == ""
 
 
 def test_a_process_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,24 @@ def test_an_incident_opens_repeats_silently_escalates_and_resolves(warehouse: Co
 
     assert record(warehouse, [late], MONDAY + timedelta(hours=6)) == (1, 0, 0, 0)
     assert len(rows(warehouse, "select from ops.incidents")) == 2
-    assert len(rows(warehouse, "select from ops.findings")) == 7
+    # The second look at the same finding was that finding.
+    assert len(rows(warehouse, "select from ops.findings")) == 6
+
+
+def test_a_finding_is_kept_when_it_says_something_new(warehouse: Connection) -> None:
+    stored = "select severity, message, as_of, observed from ops.findings order by finding_id"
+    later = MONDAY + timedelta(hours=1)
+    record(warehouse, [finding(observed={"hours": 1})], MONDAY)
+    record(warehouse, [finding(observed={"hours": 2}), finding("adyen")], later)
+    assert rows(warehouse, stored) == [("fail", "is late", later, {"hours": 2}), ("fail", "is late", later, {})]
+    seen = "select last_seen_at, finding_id from ops.incidents order by incident_id"
+    assert rows(warehouse, seen) == [(later, 1), (later, 2)]
+    record(warehouse, [finding(message="is missing"), finding("adyen", "warn")], later)
+    assert len(rows(warehouse, stored)) == 4
+    # What was said before the newest one counts as new again.
+    record(warehouse, [finding()], later)
+    assert len(rows(warehouse, stored)) == 5
+    assert rows(warehouse, seen)[0] == (later, 5)
 
 
 def test_a_check_that_no_longer_reports_a_subject_resolves_it(warehouse: Connection) -> None:

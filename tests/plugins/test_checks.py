@@ -364,6 +364,15 @@ def test_a_file_of_the_same_account_and_day_replaces_it_and_others_do_not(
     assert severities(ask(checks.quarantine, ready, registry)) == {}
 
 
+@pytest.mark.parametrize(("sender", "replaced"), [("stripe", True), ("adyen", False)])
+def test_the_name_of_another_senders_file_replaces_nothing(
+    ready: Connection, registry: Registry, sender: str, replaced: bool
+) -> None:
+    add_file(ready, "stripe", None, None, name="settlement.csv", reason="cut off")
+    add_file(ready, sender, "x", date(2026, 10, 28), name="settlement.csv")
+    assert (severities(ask(checks.quarantine, ready, registry)) == {}) == replaced
+
+
 # --- contract and control totals
 
 
@@ -455,6 +464,35 @@ def test_the_published_date_against_the_due_one(
 def test_todays_close_is_not_due_yet(ready: Connection, registry: Registry) -> None:
     add_close(ready, date(2026, 10, 28))
     assert severities(ask(close_checks.close_state, ready, registry, AS_OF - 2 * HOUR)) == {}
+
+
+def test_days_nobody_works_do_not_make_a_close_late(ready: Connection, registry: Registry) -> None:
+    add_close(ready, date(2026, 10, 23))
+    # Monday morning: due is Sunday, and Friday was the last business day.
+    assert severities(ask(close_checks.close_state, ready, registry, datetime(2026, 10, 26, 4, tzinfo=UTC))) == {}
+    tuesday, wednesday = (datetime(2026, 10, day, 4, tzinfo=UTC) for day in (27, 28))
+    late = "global published"
+    assert severities(ask(close_checks.close_state, ready, registry, tuesday)) == {late: "warn"}
+    assert severities(ask(close_checks.close_state, ready, registry, wednesday)) == {late: "fail"}
+
+
+@pytest.mark.parametrize("state", ["running", "proven"])
+@pytest.mark.parametrize(("minutes", "severity"), [(119, "ok"), (121, "warn")])
+def test_a_close_that_nobody_finishes_is_named_with_the_way_out(
+    ready: Connection, registry: Registry, state: str, minutes: int, severity: str
+) -> None:
+    close_id = add_close(ready, date(2026, 10, 29), state)
+    opened = "update ops.closes set opened_at = clock_timestamp() - %s * interval '1 minute' where close_id = %s"
+    execute(ready, opened, minutes, close_id)
+    found = ask(close_checks.close_state, ready, registry)["global close"]
+    assert found.severity == severity
+    assert (f"tieout close abort {close_id}" in found.message) == (severity == "warn")
+
+
+def test_a_published_close_is_finished_whenever_it_was_opened(ready: Connection, registry: Registry) -> None:
+    add_close(ready, date(2026, 10, 29))
+    execute(ready, "update ops.closes set opened_at = now() - interval '3 days'")
+    assert severities(ask(close_checks.close_state, ready, registry)) == {}
 
 
 def test_a_failed_close_is_named_with_its_reason(ready: Connection, registry: Registry) -> None:

@@ -16,8 +16,8 @@ from typing import NamedTuple
 import psycopg2
 import pytest
 
-from tieout import local
-from tieout.local import PORT_VARIABLES, LocalError, Machine, UsageError
+from tieout import dbt_runner, local
+from tieout.local import PORT_VARIABLES, USERS_OWN, LocalError, Machine, UsageError
 from tieout.postgres import ROLES, Cluster, free_port, port_is_free
 
 ROOT = os.getuid() == 0
@@ -25,7 +25,7 @@ ROOT = os.getuid() == 0
 
 @pytest.fixture(autouse=True)
 def no_ports_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in (*PORT_VARIABLES.values(), "TIEOUT_STATE"):
+    for variable in (*PORT_VARIABLES.values(), "TIEOUT_STATE", *USERS_OWN):
         monkeypatch.delenv(variable, raising=False)
 
 
@@ -199,3 +199,60 @@ def test_the_environment_names_every_connection(machine: Machine, monkeypatch: p
     assert values["TIEOUT_LANDING"] == machine.landing.as_uri()
     assert values["TIEOUT_PG_PORT"] == str(machine.settings.ports["postgres"])
     assert machine.settings.passwords["postgres"] not in str(values)
+
+
+def test_what_the_user_has_set_wins_except_in_the_sandbox(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = {name: f"file:///{name}" for name in USERS_OWN}
+    for name, value in mine.items():
+        monkeypatch.setenv(name, value)
+    values = machine.environment()
+    assert {name: values[name] for name in USERS_OWN} == mine
+    values = machine.environment(sandbox=True)
+    assert values["TIEOUT_LANDING"] == machine.landing.as_uri()
+    assert values["AIRFLOW_CONN_PAYMENTS"] == machine.cluster().dsn("payments", local.EXTRACTOR)
+
+
+def test_an_empty_payment_system_or_landing_is_none_and_an_empty_schedule_is_one(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in USERS_OWN:
+        monkeypatch.setenv(name, "")
+    values = machine.environment()
+    assert not local.own_payments()
+    assert values["TIEOUT_LANDING"] == machine.landing.as_uri()
+    assert values["AIRFLOW_CONN_PAYMENTS"] == machine.cluster().dsn("payments", local.EXTRACTOR)
+    assert values["TIEOUT_INGEST_SCHEDULE"] == ""
+
+
+@pytest.mark.parametrize("changed", ["dbt_project", "dbt_runner.py", "migrations/0001_ops.sql", "migrations/0099.sql"])
+def test_new_code_is_deployed_again_and_the_same_is_not(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    package = tmp_path / "tieout"
+    (package / "migrations").mkdir(parents=True)
+    for name in ("dbt_runner.py", "migrations/0001_ops.sql"):
+        (package / name).write_text("as it was")
+    deployed: list[str] = []
+
+    class Runner:
+        def __init__(self, *_: object) -> None:
+            """Needs nothing."""
+
+        def deploy(self) -> None:
+            deployed.append(machine.settings.deployed)
+
+        def docs(self) -> Path:
+            return package / "dbt_runner.py"
+
+    monkeypatch.setattr(local, "__file__", str(package / "local.py"))
+    monkeypatch.setattr(dbt_runner, "DbtRunner", Runner)
+    monkeypatch.setattr(dbt_runner, "project_digest", lambda: "project")
+    machine.deploy(machine.cluster())
+    machine.deploy(machine.cluster())
+    assert len(deployed) == 1
+    if changed == "dbt_project":
+        monkeypatch.setattr(dbt_runner, "project_digest", lambda: "another")
+    else:
+        (package / changed).write_text("changed")
+    machine.deploy(machine.cluster())
+    assert len(deployed) == 2

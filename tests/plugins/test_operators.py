@@ -10,6 +10,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psycopg2
+import psycopg2.errors
 import pytest
 from psycopg2.extensions import connection as Connection
 
@@ -180,6 +182,26 @@ def test_an_opening_interval_starts_where_it_is_told(ready: Connection) -> None:
         interval(ready, "2026-10-18", start)
 
 
+@pytest.mark.parametrize("day", ["2026-10-30", "2062-10-28"])
+def test_a_day_that_has_not_ended_is_neither_loaded_nor_closed(ready: Connection, day: str) -> None:
+    said = f"business_date {day} has not ended.*2026-10-30 05:00.*Ask for 2026-10-29"
+    with pytest.raises(AirflowFailException, match=said):
+        interval(ready, day)
+    with pytest.raises(AirflowFailException, match=said):
+        OpenCloseOperator(task_id="t", business_date=day).execute({})
+    assert fetch(ready, "select count(*) from ops.closes") == [(0,)]
+
+
+def test_today_is_the_books(ready: Connection) -> None:
+    # 22:59 UTC is the last minute of the 28th in Amsterdam.
+    clock = "update ops.clock set as_of = '2026-10-28 {} UTC' returning 1"
+    fetch(ready, clock.format("22:59"))
+    with pytest.raises(AirflowFailException, match="2026-10-28 has not ended"):
+        interval(ready, "2026-10-28")
+    fetch(ready, clock.format("23:00"))
+    assert interval(ready, "2026-10-28")[0] == "2026-10-28"
+
+
 @pytest.mark.parametrize("value", HOSTILE)
 def test_hostile_parameters_are_refused_as_dates(ready: Connection, value: str) -> None:
     with pytest.raises(AirflowFailException, match="business_date must be a date"):
@@ -280,15 +302,23 @@ def event(day: str, book: str = "global") -> SimpleNamespace:
     return SimpleNamespace(extra={"book": book, "business_date": day})
 
 
-def test_the_close_is_for_the_latest_date_announced(ready: Connection) -> None:
+def test_the_close_is_for_the_latest_date_announced_and_names_the_others(
+    ready: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fetch(
         ready,
         "insert into ops.batches (source, table_name, interval_start, interval_end, row_count, key_hash, as_of) "
         "values ('payments', 'captures', now() - interval '1 day', now(), 0, 0, now()) returning 1",
     )
-    events = {"ingested": [event("2026-10-27"), event("2026-10-28"), event("2026-10-30", "another")]}
-    opened = OpenCloseOperator(task_id="t").execute({"triggering_asset_events": events})  # type: ignore[typeddict-item]
+    days = ("2026-10-27", "2026-10-26", "2026-10-28")
+    events = {"ingested": [*map(event, days), event("2026-10-30", "another")]}
+    warned: list[str] = []
+    operator = OpenCloseOperator(task_id="t")
+    monkeypatch.setattr(operator.log, "warning", lambda said, *values: warned.append(said % values))
+    opened = operator.execute({"triggering_asset_events": events})  # type: ignore[typeddict-item]
     assert opened["business_date"] == "2026-10-28"
+    (skipped,) = [said for said in warned if said.startswith("several ingests")]
+    assert "close of 2026-10-28 takes all they loaded, there will be none of 2026-10-26, 2026-10-27" in skipped
     assert fetch(ready, "select close_id, fencing_token, business_date, as_of from ops.closes") == [
         (opened["close_id"], opened["fencing_token"], date(2026, 10, 28), AS_OF)
     ]
@@ -325,20 +355,43 @@ def test_a_close_that_is_not_proven_is_not_retried(ready: Connection, monkeypatc
         BuildCloseOperator(task_id="t", step="reconcile", close=CLOSE).execute({})
 
 
-def test_a_published_close_is_not_built_again_except_its_monitoring(
+def test_a_published_close_is_neither_built_nor_published_again(
     ready: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[str] = []
     monkeypatch.setattr(close, "build", lambda *given: built.append(given[3]) or StepResult(given[3], []))
     for step in operators.STEPS:
         BuildCloseOperator(task_id=step, step=step, close={**CLOSE, "state": "published"}).execute({})
-    assert built == ["monitoring"]
+    monkeypatch.setattr(close, "publish", lambda *given: built.append("publish"))
+    PublishCloseOperator(task_id="t", close={**CLOSE, "state": "published"}).execute({})
+    assert built == []
 
 
-def test_publishing_goes_through_the_publisher(ready: Connection) -> None:
+def test_what_the_database_refuses_to_publish_is_not_retried(ready: Connection) -> None:
     opened = {"close_id": 999, "fencing_token": 1}
-    with pytest.raises(Exception, match="there is no close 999"):
+    with pytest.raises(AirflowFailException, match=r"refused to publish close 999.*there is no close 999"):
         PublishCloseOperator(task_id="t", close=opened).execute({})
+
+
+@pytest.mark.parametrize(
+    ("error", "retried"),
+    [
+        (psycopg2.errors.RaiseException, False),
+        (psycopg2.errors.CheckViolation, False),
+        (psycopg2.errors.InsufficientPrivilege, False),
+        (psycopg2.OperationalError, True),
+        (psycopg2.InterfaceError, True),
+    ],
+)
+def test_a_lost_connection_is_retried_and_a_refusal_is_not(
+    ready: Connection, monkeypatch: pytest.MonkeyPatch, error: type[psycopg2.Error], retried: bool
+) -> None:
+    def publish(*_: Any) -> int:
+        raise error("said no")
+
+    monkeypatch.setattr(close, "publish", publish)
+    with pytest.raises(error if retried else AirflowFailException, match="said no"):
+        PublishCloseOperator(task_id="t", close=CLOSE).execute({})
 
 
 def test_tasks_after_open_refuse_what_is_no_close(ready: Connection) -> None:

@@ -19,7 +19,10 @@ VIEWS = """
     create table rules.break_codes (break_code text, is_timing boolean);
     insert into rules.break_codes values ('UNDER', false), ('EXPECTED_NOT_DUE', true);
     create table rules.kpi_targets (metric text, target_value numeric, valid_from date, valid_to date);
-    insert into rules.kpi_targets values ('refund_rate', 0.06, '2026-01-01', null);
+    insert into rules.kpi_targets values
+        ('refund_rate', 0.07, '2026-01-01', '2026-10-30'), ('refund_rate', 0.06, '2026-10-30', '2026-11-01'),
+        ('refund_rate', 0.05, '2026-11-01', null), ('dispute_rate', 0.01, '2026-01-01', '2026-10-30'),
+        ('match_rate_by_count', 0.97, '2026-01-01', null);
     create table published.reconciliation_summary (
         close_id bigint, business_date date, reconciliation text, side text, status text, outcome text,
         item_count bigint);
@@ -36,7 +39,7 @@ VIEWS = """
         refunded_reporting_minor bigint, dispute_count bigint, captured_count bigint, cost_reporting_minor bigint,
         settled_reporting_minor bigint, settlement_lag_days_total bigint, banked_count bigint);
     create table published.kpi_match (
-        business_date date, matched_count bigint, due_count bigint, matched_reporting_minor bigint,
+        business_date date, reconciliation text, matched_count bigint, due_count bigint, matched_reporting_minor bigint,
         due_reporting_minor bigint);
 """
 ROWS = """
@@ -63,7 +66,10 @@ ROWS = """
         ('2026-10-30', 'bank', 'JPY', 500), ('2026-10-30', 'revenue', 'JPY', -500);
     insert into published.kpi_daily values
         (88, 100, 100000, 1700, 1, 200, 190, 10000, 31, 10), (1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
-    insert into published.kpi_match values ('2026-10-30', 99999, 100000, 5, 10);
+    insert into published.kpi_match values
+        ('2026-10-29', 'processor_bank', 0, 9, 0, 9), ('2026-10-30', 'processor_bank', 1, 2, 1, 10),
+        ('2026-10-30', 'payment_processor', 49999, 50000, 2, 5),
+        ('2026-10-30', 'payment_processor', 50000, 50000, 3, 5);
     insert into ops.findings (check_name, subject, severity, message, as_of)
         values ('quarantine', 'f.csv', 'fail', '', now());
     insert into ops.incidents
@@ -140,8 +146,10 @@ def test_figures_are_ratios_of_sums(books: Connection) -> None:
         "dispute rate, by count": ("0.50%", ""),
         "cost of settled volume": ("190.0 bps", ""),
         "capture to bank": ("3.1 days", ""),
-        "match rate, by count": ("99.99%", ""),
-        "match rate, by amount": ("50.00%", ""),
+        "match rate of payment_processor, by count": ("99.99%", "97.0%"),
+        "match rate of payment_processor, by amount": ("50.00%", ""),
+        "match rate of processor_bank, by count": ("50.00%", "97.0%"),
+        "match rate of processor_bank, by amount": ("10.00%", ""),
     }
 
 
@@ -182,6 +190,16 @@ def test_a_changed_journal_breaks_its_seal(books: Connection) -> None:
     found = overview.read(books)
     assert (found.broken_seals, found.proven) == ([1], False)
     assert "journal of close 1 is not what was sealed" in shown(found)
+
+
+def test_a_look_at_the_newest_close_alone_does_not_recompute_the_journal(books: Connection) -> None:
+    newest = overview.read(books, every_close=False)
+    assert [(proof.check_name, proof.comparisons) for proof in newest.proofs] == [("clearing", 1), ("explained", 1)]
+    do(books, "alter table ledger.journal disable trigger append_only")
+    do(books, "update ledger.journal set amount_minor = amount_minor * 2 where entry_key = 'capture:1'")
+    assert overview.read(books, every_close=False).proven
+    do(books, "alter table ledger.seals disable trigger append_only", "update ledger.seals set seal = 'x'")
+    assert not overview.read(books, every_close=False).proven
 
 
 def test_a_close_without_a_seal_is_not_proven(books: Connection) -> None:

@@ -48,7 +48,7 @@ def books(**more: Any) -> Books:
 
 @pytest.fixture
 def with_books(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overview, "read", lambda *_: books())
+    monkeypatch.setattr(overview, "read", lambda *_, **__: books())
 
 
 def incident(connection: Connection, severity: Any = "fail", subject: str = HOSTILE) -> None:
@@ -69,7 +69,7 @@ def test_it_shows_the_head_close_its_proof_and_its_breaks(warehouse: Connection,
 
 def test_books_that_are_not_proven_say_so(warehouse: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = books(proofs=[Proof("clearing", 12, 1, f"psp_clearing EUR {HOSTILE}")])
-    monkeypatch.setattr(overview, "read", lambda *_: broken)
+    monkeypatch.setattr(overview, "read", lambda *_, **__: broken)
     page = tieout_page(warehouse)
     assert "NOT PROVEN" in page
     assert "<script" not in page
@@ -146,6 +146,13 @@ def test_a_viewer_sees_the_page_and_nothing_may_frame_or_run_in_it(
     assert answer.status_code == 200
     assert "Incidents" in answer.text
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+def test_the_page_reads_as_the_reader_when_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_WAREHOUSE_READER", raising=False)
+    assert tieout_plugin.page_connection() == "warehouse_loader"
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE_READER", "postgresql://reader@127.0.0.1:1/d")
+    assert tieout_plugin.page_connection() == "warehouse_reader"
 
 
 def test_a_warehouse_that_is_down_tells_no_secrets(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,24 @@ def test_the_clock_of_checks_is_the_sandboxs(books: Books, warehouse: Connection
             assert cursor.fetchone() == (sandbox.as_of(day),)
 
 
+def test_with_an_own_payment_system_the_days_are_todays(
+    books: Books, warehouse: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIRFLOW_CONN_PAYMENTS", raising=False)
+    monkeypatch.delenv("TIEOUT_INGEST_SCHEDULE", raising=False)
+    assert walkthrough.schedules_up() == {"TIEOUT_INGEST_SCHEDULE": ""}
+    monkeypatch.setenv("TIEOUT_INGEST_SCHEDULE", "0 3 * * *")
+    assert walkthrough.schedules_up() == {}
+    monkeypatch.delenv("TIEOUT_INGEST_SCHEDULE")
+    monkeypatch.setenv("AIRFLOW_CONN_PAYMENTS", "postgresql://me@127.0.0.1/shop")
+    assert walkthrough.schedules_up() == {}
+    walkthrough.set_clock(books, date(2026, 10, 28))
+    walkthrough.clear_clock(books)
+    with warehouse, warehouse.cursor() as cursor:
+        cursor.execute("select ops.as_of() = now()")
+        assert cursor.fetchone() == (True,)
+
+
 def test_another_sandbox_than_the_one_here_is_refused(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "state")
     machine.settings.sandbox = {"payments_per_day": 2000, "seed": 1}

@@ -139,6 +139,7 @@ BAI2 = {
     "eod_without_as_of_time.bai2": ("ok", 1, 1, "-", None),
     "invalid_checksum_eod.bai2": ("quarantined", 1, 1, "-", "control total differs from the records"),
 }
+NOT_OURS = "no reader recognises this file"
 CUT_BY_HAND = "the stated count differs from the rows"
 PERSONAL = "a person's export, not a merchant's bill"
 # Reports of declared formats, by the end of their path.
@@ -168,9 +169,23 @@ DECLARED = {
     "extracted/tradebill_4.csv": ("ok", 2, "ok", None),
     "extracted/tradebill_6.csv": ("ok", 1, "ok", None),
     "alipay/example-alipay-records.csv": ("quarantined", 0, "-", PERSONAL),
+    "Braintree/Tests/Data/raw_settlement_batch_report.json": ("ok", 3, "-", None),
+    "Braintree/Tests/Data/raw_batch_report_refund.json": ("ok", 2, "-", None),
+    "Braintree/Tests/Data/raw_batch_report_gravy_refund.json": ("ok", 1, "-", None),
+    "Braintree/Tests/Data/raw_batch_report_dispute.json": ("quarantined", 0, "-", "a report of disputes"),
+    "Braintree/Tests/Data/raw_batch_report_dispute_single_nd_json.json":
+        ("quarantined", 0, "-", "a report of disputes"),
+    # What another program made of Braintree's report: no account, no disbursement.
+    "Braintree/Tests/Data/settlement_batch_report_2022-06-27.json": ("quarantined", 0, "-", NOT_OURS),
+    "Braintree/Tests/Data/settlement_batch_report_dispute_2022-06-27.json": ("quarantined", 0, "-", NOT_OURS),
+    "Braintree/Tests/Data/settlement_batch_report_gravy_2022-06-27.json": ("quarantined", 0, "-", NOT_OURS),
+    "Braintree/Tests/Data/settlement_batch_report_refund_2022-06-27.json": ("quarantined", 0, "-", NOT_OURS),
+    "Responses/balance-transaction-list.json":
+        ("quarantined", 0, "-", "the count differs from the transactions; expected 5, found '2'"),
+    "Responses/settlement.json": ("quarantined", 0, "-", "a summary of settlements, which names no payment"),
+    "Responses/settlement-list.json": ("quarantined", 0, "-", "a summary of settlements, which names no payment"),
     "wechat/example-wechat-records.csv": ("quarantined", 0, "-", PERSONAL),
 }  # fmt: skip
-NOT_OURS = "no reader recognises this file"
 DETAIL = "a transaction detail report, not a settlement report"
 # Reports of the three processors: (status, entries, balance, part of the reason). Most are cut by hand to a few lines.
 REPORTS = {
@@ -244,7 +259,7 @@ def test_settlement_reports(processor: str, name: str) -> None:
 
 @pytest.mark.parametrize("end", sorted(DECLARED))
 def test_declared_reports(end: str) -> None:
-    (path,) = [path for path in (SAMPLES / "psp").rglob("*.csv") if str(path).endswith(end)]
+    (path,) = [path for path in (SAMPLES / "psp").rglob("*.*") if str(path).endswith(end)]
     check(read_file(path), *DECLARED[end])
 
 
@@ -252,7 +267,7 @@ def test_no_report_of_the_three_processors_is_left_out() -> None:
     for processor, expected in REPORTS.items():
         assert {path.name for path in (WIKIMEDIA / processor / "Tests" / "Data").iterdir()} == set(expected)
     assert {path.name for path in (SAMPLES / "bai2").rglob("*.bai2")} == set(BAI2)
-    for folder in ("CheckoutCom", "Trustly", "dlocal"):
+    for folder in ("Braintree", "CheckoutCom", "Trustly", "dlocal"):
         there = {f"{folder}/Tests/Data/{path.name}" for path in (WIKIMEDIA / folder / "Tests" / "Data").iterdir()}
         assert there == {end for end in DECLARED if end.startswith(folder)}
 

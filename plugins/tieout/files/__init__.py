@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from tieout.files import adyen, bai2, camt, declared, ecb, mt940, paypal, stripe
+from tieout.files import adyen, bai2, braintree, camt, declared, ecb, mollie, mt940, paypal, stripe
 from tieout.files.proof import Reading, Rejected, Sink, Tally
 
 __all__ = ["Reading", "Rejected", "Sink", "read", "sniff"]
@@ -32,6 +32,8 @@ TEXT_READERS: tuple[tuple[Callable[[str], bool], Reader], ...] = (
     (bai2.recognises, bai2.read),
     (paypal.recognises, paypal.read),
     (mt940.recognises, mt940.read),
+    (braintree.recognises, braintree.read),
+    (mollie.recognises, mollie.read),
 )
 
 
@@ -76,8 +78,8 @@ def sniff(path: Path) -> Reader:
         return declared_reader
     raise Rejected(
         "no reader recognises this file",
-        expected="camt.052/053/054, MT940/MT942, BAI2, a settlement report of Adyen, Stripe, PayPal or of a format in "
-        "tieout/files/declared, or ECB rates",
+        expected="camt.052/053/054, MT940/MT942, BAI2, a settlement report of Adyen, Stripe, PayPal, Braintree, Mollie "
+        "or of a format in tieout/files/declared, or ECB rates",
         found=re.sub(r"\s+", " ", head[:60]),
         remedy="check that the right report was sent; another CSV needs a declaration in tieout/files/declared",
     )

@@ -30,26 +30,24 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import yaml
 
 from tieout import money
+from tieout.files.yaml_node import DeclarationError, Node
+
+__all__ = ["Declaration", "DeclarationError", "load"]
 
 ROLES = ("lines", "facts", "ignored")
 MEASURES = ("count", "sum")
 IDENTITY_PARTS = ("account", "batch", "currency", "record_type", "date")
 SETTLEMENT_BATCH = ("settlement_batch", ("account", "batch", "currency"))
 ISO, HUNDREDTHS, MINOR_UNITS = "iso4217", "hundredths", "minor_units"
-
-
-class DeclarationError(ValueError):
-    """A declaration that cannot be used; the message names its file, the place and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -184,61 +182,7 @@ def load(path: Path) -> Declaration:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DeclarationError(f"{path.name}: not YAML: {error}. Remedy: mend the file.") from None
-    return _declaration(_Node(path.name, "", loaded))
-
-
-class _Node:
-    """A value of the YAML file with the place it stands at, for messages."""
-
-    def __init__(self, file: str, place: str, value: Any) -> None:
-        self.file, self.place, self.value = file, place, value
-
-    def wrong(self, problem: str, remedy: str) -> DeclarationError:
-        """The error to raise for this place."""
-        return DeclarationError(f"{self.file}: {self.place or 'top'}: {problem}. Remedy: {remedy}.")
-
-    def mapping(self, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, _Node]:
-        """The keys of a mapping, each a node; all required ones there, none unknown."""
-        if not isinstance(self.value, dict):
-            raise self.wrong(f"expected a mapping, found {self.value!r}", "write key: value pairs")
-        unknown = sorted(str(key) for key in self.value if key not in (*required, *optional))
-        if unknown:
-            raise self.wrong(f"unknown key {unknown[0]}", f"use only {', '.join((*required, *optional))}")
-        missing = [key for key in required if key not in self.value]
-        if missing:
-            raise self.wrong(f"{missing[0]} is missing", f"add {missing[0]}")
-        return {key: _Node(self.file, f"{self.place}.{key}".lstrip("."), value) for key, value in self.value.items()}
-
-    def items(self) -> list[_Node]:
-        """The members of a list, each a node."""
-        if not isinstance(self.value, list):
-            raise self.wrong(f"expected a list, found {self.value!r}", "write a list")
-        return [_Node(self.file, f"{self.place}[{number}]", value) for number, value in enumerate(self.value)]
-
-    def text(self) -> str:
-        """A text that is not blank. Anything else (YAML reads ``no`` as false, ``1`` as a number) is refused."""
-        if not isinstance(self.value, str) or not self.value:
-            raise self.wrong(f"expected text, found {self.value!r}", "write text, in quotation marks if need be")
-        return self.value
-
-    def texts(self) -> tuple[str, ...]:
-        """A list of texts, without repetition; one text alone is a list of one."""
-        found = (self.text(),) if isinstance(self.value, str) else tuple(node.text() for node in self.items())
-        if len(set(found)) < len(found):
-            raise self.wrong("a value stands twice", "name each once")
-        return found
-
-    def flag(self) -> bool:
-        """True or false."""
-        if isinstance(self.value, bool):
-            return self.value
-        raise self.wrong(f"found {self.value!r}", "write true or false")
-
-    def choice(self, *choices: str) -> str:
-        """One of the texts."""
-        if self.value not in choices:
-            raise self.wrong(f"found {self.value!r}", f"use one of {', '.join(choices)}")
-        return str(self.value)
+    return _declaration(Node(path.name, "", loaded))
 
 
 _TOP = (
@@ -246,14 +190,15 @@ _TOP = (
     "time_zone", "timestamps", "refuse", "document", "sections",
 )  # fmt: skip
 
+_REFUSAL = ("reason", "expected", "remedy")
 
-def _declaration(top: _Node) -> Declaration:
+
+def _declaration(top: Node) -> Declaration:
     keys = top.mapping(("format", "processor", "about"), _TOP)
     keys["about"].text()
     refuse = None
     if "refuse" in keys:
-        parts = keys["refuse"].mapping(("reason", "expected", "remedy"))
-        refuse = Refusal(**{name: part.text() for name, part in parts.items()})
+        refuse = Refusal(**{name: part.text() for name, part in keys["refuse"].mapping(_REFUSAL).items()})
     else:
         top.mapping(("format", "processor", "about", "time_zone", "timestamps", "sections"), _TOP)
     zone, zone_column = _zone(keys["time_zone"]) if "time_zone" in keys else (None, None)
@@ -285,7 +230,7 @@ def _declaration(top: _Node) -> Declaration:
     return declaration
 
 
-def _consistent(declaration: Declaration, node: _Node) -> None:
+def _consistent(declaration: Declaration, node: Node) -> None:
     """Refuse sections that do not fit together: names unknown, two of lines, totals of rows that are nowhere."""
     sections = {section.name: section for section in declaration.sections}
     if len(sections) < len(declaration.sections):
@@ -311,8 +256,7 @@ def _consistent(declaration: Declaration, node: _Node) -> None:
 
 
 def _facts_used(section: Section) -> list[str]:
-    line = section.line
-    if line is None:
+    if (line := section.line) is None:
         return []
     texts = [*line.texts.values(), line.occurred_at, line.booked_at]
     texts += [amount.currency for amount in (line.gross, line.fee, line.net, *line.zero) if amount and amount.currency]
@@ -325,7 +269,7 @@ _LINE_TEXTS = (
 )  # fmt: skip
 
 
-def _section(node: _Node) -> Section:
+def _section(node: Node) -> Section:
     keys = node.mapping(
         ("name", "role"),
         ("header", "optional", "columns", "tags", "pattern", "many", "required", "line", "expect"),
@@ -354,7 +298,7 @@ def _section(node: _Node) -> Section:
     return replace(plain, line=line, expects=expects)
 
 
-def _line(node: _Node, section: Section) -> Line:
+def _line(node: Node, section: Section) -> Line:
     keys = node.mapping(
         ("account", "record_type", "occurred_at"),
         (*_LINE_TEXTS[2:], "booked_at", "gross", "fee", "net", "exchange_rate", "zero", "payouts", "not_sent"),
@@ -384,7 +328,7 @@ def _line(node: _Node, section: Section) -> Line:
     )
 
 
-def _text(node: _Node, section: Section) -> Text:
+def _text(node: Node, section: Section) -> Text:
     if not isinstance(node.value, dict):
         return Text(columns=_columns(node, section))
     keys = node.mapping((), ("columns", "blank", "constant", "fact", "day"))
@@ -402,7 +346,7 @@ def _text(node: _Node, section: Section) -> Text:
     )
 
 
-def _amount(node: _Node, section: Section) -> Amount:
+def _amount(node: Node, section: Section) -> Amount:
     keys = node.mapping((), ("plus", "minus", "currency", "sign", "optional"))
     plus = _columns(keys["plus"], section) if "plus" in keys else ()
     minus = _columns(keys["minus"], section) if "minus" in keys else ()
@@ -429,7 +373,7 @@ def _amount(node: _Node, section: Section) -> Amount:
     )
 
 
-def _expectation(node: _Node, section: Section) -> Expectation:
+def _expectation(node: Node, section: Section) -> Expectation:
     keys = node.mapping(("column", "is", "of"), ("plus", "minus", "where", "by"))
     measure = keys["is"].choice(*MEASURES)
     plus = keys["plus"].texts() if "plus" in keys else ()
@@ -450,7 +394,7 @@ def _expectation(node: _Node, section: Section) -> Expectation:
     return Expectation(column, measure, keys["of"].text(), plus, minus, where, by)
 
 
-def _columns(node: _Node, section: Section) -> tuple[str, ...]:
+def _columns(node: Node, section: Section) -> tuple[str, ...]:
     names = node.texts()
     for name in names:
         if name not in section.known:
@@ -458,17 +402,17 @@ def _columns(node: _Node, section: Section) -> tuple[str, ...]:
     return names
 
 
-def _column(node: _Node, section: Section) -> str:
+def _column(node: Node, section: Section) -> str:
     node.text()
     return _columns(node, section)[0]
 
 
-def _document(node: _Node) -> tuple[str, tuple[str, ...]]:
+def _document(node: Node) -> tuple[str, tuple[str, ...]]:
     keys = node.mapping(("kind", "identity"))
     return keys["kind"].text(), tuple(part.choice(*IDENTITY_PARTS) for part in keys["identity"].items())
 
 
-def _zone(node: _Node) -> tuple[ZoneInfo | None, str | None]:
+def _zone(node: Node) -> tuple[ZoneInfo | None, str | None]:
     if isinstance(node.value, dict):
         return None, node.mapping(("column",))["column"].text()
     try:
@@ -477,26 +421,26 @@ def _zone(node: _Node) -> tuple[ZoneInfo | None, str | None]:
         raise node.wrong(f"no time zone {node.value!r}", "write an IANA name such as Europe/Amsterdam") from None
 
 
-def _encoding(node: _Node) -> str:
+def _encoding(node: Node) -> str:
     try:
         return codecs.lookup(node.text()).name
     except LookupError:
         raise node.wrong(f"no encoding {node.value!r}", "write a name such as utf-8 or gb18030") from None
 
 
-def _character(node: _Node) -> str:
-    if len(node.text()) != 1:
-        raise node.wrong(f"found {node.value!r}", "write one character")
-    return node.text()
+def _character(node: Node) -> str:
+    if len(node.text()) == 1:
+        return node.text()
+    raise node.wrong(f"found {node.value!r}", "write one character")
 
 
-def _small_number(node: _Node) -> int:
+def _small_number(node: Node) -> int:
     if type(node.value) is int and 0 <= node.value <= 100:
         return node.value
     raise node.wrong(f"found {node.value!r}", "write a whole number up to 100")
 
 
-def _pattern(node: _Node) -> re.Pattern[str]:
+def _pattern(node: Node) -> re.Pattern[str]:
     try:
         return re.compile(node.text(), re.ASCII)
     except re.error as error:

@@ -139,12 +139,12 @@ def whole_text(path: Path) -> str:
     return text
 
 
-def whole_bytes(path: Path) -> bytes:
+def whole_bytes(path: Path, limit: int = WHOLE_FILE_LIMIT) -> bytes:
     """A file's bytes, if it is small enough to be held in memory.
 
     :raises Rejected: it is not.
     """
     size = path.stat().st_size
-    if size > WHOLE_FILE_LIMIT:
-        raise Rejected("file too large", expected=f"at most {WHOLE_FILE_LIMIT} bytes", found=f"{size} bytes")
+    if size > limit:
+        raise Rejected("file too large", expected=f"at most {limit} bytes", found=f"{size} bytes")
     return path.read_bytes()

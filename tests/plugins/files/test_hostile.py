@@ -20,10 +20,11 @@ FIXTURES = Path(__file__).parent / "fixtures"
 CSV_FILES = ["adyen.csv", "stripe.csv", "paypal.csv", "ecb.csv"]
 DECLARED_LISTS = ["checkout_breakdown.csv", "checkout_payouts.csv", "adyen_accounting.csv"]
 DECLARED_BILLS = ["wechatpay_trade.csv", "wechatpay_fund.csv", "alipay_trade.csv", "trustly.csv"]
+JSON_REPORTS = ["braintree.json", "mollie.json"]
 BANK_FILES = ["camt053.xml", "mt940.sta", "mt942.sta", "bai2.bai"]
 
 
-@pytest.mark.parametrize("name", [*BANK_FILES, "paypal.csv", *DECLARED_BILLS])
+@pytest.mark.parametrize("name", [*BANK_FILES, "paypal.csv", *DECLARED_BILLS, *JSON_REPORTS])
 def test_cut_at_every_byte_a_file_with_an_end_is_never_loaded_in_part(name: str, read: Any, fixture_bytes: Any) -> None:
     whole = fixture_bytes(name)
     complete = read(whole)
@@ -60,7 +61,7 @@ def test_cut_at_every_byte_a_list_without_an_end_keeps_whole_lines_and_claims_no
     assert refused > len(whole) * 0.9
 
 
-@pytest.mark.parametrize("name", [*CSV_FILES, *DECLARED_LISTS, *DECLARED_BILLS, *BANK_FILES])
+@pytest.mark.parametrize("name", [*CSV_FILES, *DECLARED_LISTS, *DECLARED_BILLS, *JSON_REPORTS, *BANK_FILES])
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_bytes_are_read_or_refused(name: str, tmp_path: Path, data: st.DataObject) -> None:
@@ -102,7 +103,7 @@ def test_no_poisoned_amount_gets_in(name: str, cell: str, poison: str, read: Any
     assert outcome.rejected.line is not None
 
 
-@pytest.mark.parametrize("name", [*CSV_FILES, *DECLARED_LISTS, *DECLARED_BILLS, *BANK_FILES])
+@pytest.mark.parametrize("name", [*CSV_FILES, *DECLARED_LISTS, *DECLARED_BILLS, *JSON_REPORTS, *BANK_FILES])
 def test_a_nul_is_refused(name: str, read: Any, fixture_bytes: Any) -> None:
     whole = fixture_bytes(name)
     middle = len(whole) * 2 // 3

@@ -22,6 +22,8 @@ FORMATS = {
     "alipay_trade.csv": "alipay.trade_bill",
     "trustly.csv": "trustly.funding",
     "adyen_accounting.csv": "adyen.payments_accounting",
+    "braintree.json": "braintree.transactions",
+    "mollie.json": "mollie.balance_transactions",
 }
 
 

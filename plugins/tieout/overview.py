@@ -208,15 +208,22 @@ INCIDENTS = """
     where i.resolved_at is null
     order by i.severity, i.opened_at, i.check_name, i.subject"""
 RESOLVED = "select count(*) from ops.incidents where resolved_at is not null"
+# A sum of which a part could not be valued is no figure: null, not the rest.
 DAILY = """
-    select sum(authorised_count)::bigint, sum(submitted_count)::bigint, sum(captured_reporting_minor)::bigint,
-        sum(refunded_reporting_minor)::bigint, sum(dispute_count)::bigint, sum(captured_count)::bigint,
-        sum(cost_reporting_minor)::bigint, sum(settled_reporting_minor)::bigint,
+    select sum(authorised_count)::bigint, sum(submitted_count)::bigint,
+        case when bool_and(captured_reporting_minor is not null or captured_minor = 0)
+            then sum(captured_reporting_minor)::bigint end,
+        case when bool_and(refunded_reporting_minor is not null or refunded_minor = 0)
+            then sum(refunded_reporting_minor)::bigint end,
+        sum(dispute_count)::bigint, sum(captured_count)::bigint,
+        case when bool_and(cost_reporting_minor is not null) then sum(cost_reporting_minor)::bigint end,
+        case when bool_and(settled_reporting_minor is not null) then sum(settled_reporting_minor)::bigint end,
         sum(settlement_lag_days_total)::bigint, sum(banked_count)::bigint
     from published.kpi_daily"""
 MATCHED = """
     select reconciliation, sum(matched_count)::bigint, sum(due_count)::bigint,
-        sum(matched_reporting_minor)::bigint, sum(due_reporting_minor)::bigint
+        case when bool_and(matched_reporting_minor is not null) then sum(matched_reporting_minor)::bigint end,
+        case when bool_and(due_reporting_minor is not null) then sum(due_reporting_minor)::bigint end
     from published.kpi_match where business_date = %(day)s
     group by reconciliation order by reconciliation"""
 TARGETS = """

@@ -37,7 +37,8 @@ VIEWS = """
     create table published.kpi_daily (
         authorised_count bigint, submitted_count bigint, captured_reporting_minor bigint,
         refunded_reporting_minor bigint, dispute_count bigint, captured_count bigint, cost_reporting_minor bigint,
-        settled_reporting_minor bigint, settlement_lag_days_total bigint, banked_count bigint);
+        settled_reporting_minor bigint, settlement_lag_days_total bigint, banked_count bigint,
+        captured_minor bigint default 0, refunded_minor bigint default 0);
     create table published.kpi_match (
         business_date date, reconciliation text, matched_count bigint, due_count bigint, matched_reporting_minor bigint,
         due_reporting_minor bigint);
@@ -151,6 +152,23 @@ def test_figures_are_ratios_of_sums(books: Connection) -> None:
         "match rate of processor_bank, by count": ("50.00%", "97.0%"),
         "match rate of processor_bank, by amount": ("10.00%", ""),
     }
+
+
+@pytest.mark.parametrize(
+    ("unvalued", "label", "shown"),
+    [
+        ("insert into published.kpi_daily (captured_minor) values (5)", "captured volume", "not valued"),
+        ("insert into published.kpi_daily (captured_minor) values (0)", "captured volume", "1,000.00 EUR"),
+        ("insert into published.kpi_daily (refunded_minor) values (5)", "refund rate, by value", "-"),
+        ("update published.kpi_daily set cost_reporting_minor = null where banked_count = 0",
+         "cost of settled volume", "-"),
+        ("insert into published.kpi_match values ('2026-10-30', 'processor_bank', 1, 1, null, null)",
+         "match rate of processor_bank, by amount", "-"),
+    ],
+)  # fmt: skip
+def test_a_figure_with_an_unvalued_part_is_none(books: Connection, unvalued: str, label: str, shown: str) -> None:
+    do(books, unvalued)
+    assert {kpi.label: kpi.value for kpi in overview.read(books).kpis}[label] == shown
 
 
 def test_a_controller_sees_items_breaks_proof_balance_and_alerts(books: Connection) -> None:

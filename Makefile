@@ -26,7 +26,7 @@ if [ -n "$$index" ] && [ -z "$${UV_DEFAULT_INDEX:-}" ]; then export UV_DEFAULT_I
 || { echo "installing with pip"; $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1); }
 endef
 
-.PHONY: help run up status test lint docs requirements clean
+.PHONY: help run up status test lint docs bench bench-extract faults requirements clean
 
 help: ## show this help
 	@echo "Tieout: every payment tied out, from ledger to processor to bank, or explained."
@@ -53,6 +53,15 @@ lint: $(TESTED) ## ruff and mypy
 
 docs: $(RUNS) ## build the docs site into .tieout/docs
 	@$(BIN)/tieout docs
+
+bench: bench-extract ## every benchmark; one alone: make bench-extract ROWS=5000000 ROUNDS=3
+
+bench-extract: $(TESTED) # against psql, dlt, sling and ingestr
+	@PYTHONPATH=plugins $(BIN)/python tests/bench/extract/bench.py --rows $(or $(ROWS),5000000) \
+	  --rounds $(or $(ROUNDS),3) --peers .tieout/bench --table tests/bench/extract/results.md
+
+faults: $(TESTED) ## the long fault runs: 10,000 late commits under extraction, every failpoint by every fault
+	TIEOUT_LATE_COMMITS=10000 $(BIN)/python -m pytest tests/faults/test_extraction_faults.py
 
 clean: ## stop the server and remove everything that was made
 	@if [ -x $(BIN)/tieout ]; then $(BIN)/tieout clean --yes; fi

@@ -103,8 +103,10 @@ class _Report:
         self.batches = Batches(tally, documents=declaration.document == SETTLEMENT_BATCH)
         self.current: Section | None = None
         self.headers: dict[str, Header] = {}
+        self.last_needed = 0
         self.facts: dict[str, str] = {}
         self.stated: list[tuple[Expectation, int, Row]] = []
+        self.currencies: set[str] = set()
         self.seen: dict[str, int] = {}
         self.sums: dict[Expectation, dict[tuple[str, ...], Decimal]] = {}
         self.expected_of: dict[str, list[Expectation]] = {}
@@ -181,8 +183,9 @@ class _Report:
                     found=f"{len(cells)} cells",
                 )
             return dict(zip(header.names, cells, strict=True))
-        last_needed = max(header.positions[name] for name in section.known if name in header.positions)
-        return dict(zip(header.names, header.fitted(cells, line, last_needed, cut), strict=True))
+        if not self.last_needed:
+            self.last_needed = max(header.positions[name] for name in section.known if name in header.positions)
+        return dict(zip(header.names, header.fitted(cells, line, self.last_needed, cut), strict=True))
 
     def values(self, section: Section, row: Row, line: int) -> None:
         """Take one row: into the sums that are expected of it, the facts, or the lines."""
@@ -303,26 +306,30 @@ class _Report:
         """The amount in minor units and its currency; None where it is optional and blank."""
         if amount is None:
             return None, ""
-        columns = (*amount.plus, *amount.minus)
-        blank = not any(row.get(column, "") for column in columns)
         if amount.currency is not None:
             currency = self.text(amount.currency, row)
-        if amount.optional and (blank or not currency):
+        if amount.optional and not currency:
+            self.nothing(amount, row, line)
             return None, ""
-        if not CURRENCY.fullmatch(currency):
-            raise Rejected("not a currency", line=line, expected="three capital letters", found=currency)
-        total = 0
-        for column in columns:
-            text = row.get(column, "")
-            if not text:
-                if amount.optional or column not in row:
-                    continue
-                raise Rejected("value missing", line=line, column=column, expected="an amount")
-            value = self.minor(text, currency, line, column)
-            if amount.sign_column and value < 0:
-                raise Rejected("a sign where another column tells it", line=line, column=column,
-                               expected="an unsigned amount", found=text)  # fmt: skip
-            total += -value if column in amount.minus else value
+        if currency not in self.currencies:
+            if not CURRENCY.fullmatch(currency):
+                raise Rejected("not a currency", line=line, expected="three capital letters", found=currency)
+            self.currencies.add(currency)
+        total = found = 0
+        for columns, direction in ((amount.plus, 1), (amount.minus, -1)):
+            for column in columns:
+                text = row.get(column, "")
+                if text:
+                    value = self.minor(text, currency, line, column)
+                    if amount.sign_column and value < 0:
+                        raise Rejected("a sign where another column tells it", line=line, column=column,
+                                       expected="an unsigned amount", found=text)  # fmt: skip
+                    total += direction * value
+                    found += 1
+                elif not amount.optional and column in row:
+                    raise Rejected("value missing", line=line, column=column, expected="an amount")
+        if amount.optional and not found:
+            return None, ""
         if amount.sign_column:
             side = amount.signs.get(row[amount.sign_column])
             if side is None:
@@ -331,7 +338,14 @@ class _Report:
                     expected=", ".join(amount.signs), found=row[amount.sign_column],
                 )  # fmt: skip
             total *= side
-        return bounded(total, line, columns[0]), currency
+        return bounded(total, line, (*amount.plus, *amount.minus)[0]), currency
+
+    def nothing(self, amount: Amount, row: Row, line: int) -> None:
+        """Refuse an amount that no currency is named for; nothing at all needs none."""
+        for column in (*amount.plus, *amount.minus):
+            if (text := row.get(column, "")) and self.number(text, line, column):
+                raise Rejected("an amount without a currency", line=line, column=column, expected="a currency",
+                               found=text)  # fmt: skip
 
     def minor(self, text: str, currency: str, line: int, column: str) -> int:
         exponents = self.declared.exponents
@@ -361,8 +375,11 @@ class _Report:
             return text.constant
         if text.fact is not None:
             return self.facts.get(text.fact, "")
-        found = (row.get(column, "") for column in text.columns)
-        return next((value for value in found if value and value not in text.blank), "")
+        for column in text.columns:
+            value = row.get(column, "")
+            if value and value not in text.blank:
+                return value
+        return ""
 
     def optional(self, text: Text | None, row: Row) -> str | None:
         return (self.text(text, row) or None) if text else None

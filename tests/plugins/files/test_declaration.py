@@ -14,7 +14,8 @@ from tieout.sources import load_registry
 
 WHOLE = ["adyen.csv", "stripe.csv", "paypal.csv", "ecb.csv", "camt053.xml", "mt940.sta", "mt942.sta", "bai2.bai",
          "checkout_breakdown.csv", "checkout_payouts.csv", "wechatpay_trade.csv", "wechatpay_fund.csv",
-         "alipay_trade.csv", "trustly.csv", "adyen_accounting.csv", "braintree.json", "mollie.json"]  # fmt: skip
+         "alipay_trade.csv", "alipay_account.csv", "trustly.csv", "adyen_accounting.csv",
+         "braintree.json", "mollie.json"]  # fmt: skip
 PYTHON_TYPES = {
     "bigint": int, "integer": int, "text": str, "numeric": Decimal, "date": date, "timestamptz": datetime,
     "boolean": bool, "jsonb": dict,

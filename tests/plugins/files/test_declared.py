@@ -42,6 +42,7 @@ LINES = {
         (6, "交易", "2026-10-19", "2026101922001", "ORDER-1", 10000, "CNY", 60, 9940, "CNY"),
         (7, "退款", "2026-10-19", "R-1", "ORDER-1", -4000, "CNY", -24, -3976, "CNY"),
     ],
+    "alipay_account.csv": [(8, "提现", "2026-10-19", "900003", None, -100000, "CNY", 0, -100000, "CNY")],
     "trustly.csv": [
         (2, "Capture", "FB1", "8000000001", "ORDER-1", 86000, "USD", 163, 85837, "USD"),
         (3, "Refund", "FB2", "8000000002", "ORDER-2", -500, "USD", 0, -500, "USD"),
@@ -63,6 +64,7 @@ DOCUMENTS = {
     },
     "wechatpay_fund.csv": {("fund_bill", "wechatpay|default|2026-10-19|CNY")},
     "alipay_trade.csv": {("settlement_batch", "alipay|20880000000000010156|2026-10-19|CNY")},
+    "alipay_account.csv": {("fund_bill", "alipay|20880000000000010156|2026-10-19|CNY")},
     "trustly.csv": {("settlement_batch", "trustly|77|FB1|USD"), ("settlement_batch", "trustly|77|FB2|USD")},
     "adyen_accounting.csv": {("payments_accounting", "adyen|ShopEU|2026-10-19")},
 }
@@ -122,6 +124,7 @@ def test_a_delimiter_in_a_marked_value_is_part_of_it(read: Any, fixture_text: An
         ("checkout_breakdown.csv", ",98.2,", ",98.3,", "the line contradicts itself"),
         ("checkout_breakdown.csv", "98.2,0,EUR,100,", "98.2,0,EUR,101,", "the line does not add up"),
         ("checkout_breakdown.csv", "-0.9,44.1,0,", "-0.9,44.1,1,", "the line contradicts itself"),
+        ("checkout_breakdown.csv", "-0.2,-0.2,0,,0,", "-0.2,-0.2,0,,7,", "an amount without a currency"),
         ("checkout_breakdown.csv", "ent_shop,Refund", ",Refund", "value missing"),
         ("checkout_breakdown.csv", "2026-10-19T10:15:00.000", "2026-10-19 10:15", "not a date and time"),
         ("checkout_breakdown.csv", "2026-10-19T10:15:00.000", "٢٠٢٦-10-19T10:15:00.000", "not a date and time"),
@@ -140,16 +143,23 @@ def test_a_wrong_report_is_refused(name: str, old: str, new: str, reason: str, r
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "reason"),
+    ("name", "old", "new", "reason"),
     [
-        ("1笔", "2笔", "the stated count differs from the rows"),
-        ("商家实收共100.00元", "商家实收共100.01元", "the stated total differs from the rows"),
-        ("退款共-40.00元", "退款共-40.01元", "the stated total differs from the rows"),
-        ("#退款合计", "#退款", "cells"),
+        ("alipay_trade.csv", "1笔", "2笔", "the stated count differs from the rows"),
+        ("alipay_trade.csv", "商家实收共100.00元", "商家实收共100.01元", "the stated total differs from the rows"),
+        ("alipay_trade.csv", "退款共-40.00元", "退款共-40.01元", "the stated total differs from the rows"),
+        ("alipay_trade.csv", "#退款合计", "#退款", "cells"),
+        ("alipay_account.csv", "共-1000.60元", "共-1000.61元", "the stated total differs from the rows"),
+        ("alipay_account.csv", "共100.00元", "共100.01元", "the stated total differs from the rows"),
+        ("alipay_account.csv", ",-1000.00,", ",,", "neither gross nor net"),
+        ("alipay_account.csv", "-1000.00", "-1000.0O", "not an exact amount"),
+        ("alipay_account.csv", "#收入合计", "#收入", "cells"),
     ],
 )
-def test_a_wrong_alipay_bill_is_refused(old: str, new: str, reason: str, read: Any, fixture_bytes: Any) -> None:
-    text = fixture_bytes("alipay_trade.csv").decode("gbk")
+def test_a_wrong_alipay_bill_is_refused(
+    name: str, old: str, new: str, reason: str, read: Any, fixture_bytes: Any
+) -> None:
+    text = fixture_bytes(name).decode("gbk")
     assert old in text
     assert reason in str(read(text.replace(old, new, 1).encode("gbk")).rejected)
     assert read(text.encode("gbk")).rejected is None

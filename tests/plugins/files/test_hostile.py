@@ -19,7 +19,7 @@ from tieout.files.lines import LINE_LIMIT, WHOLE_FILE_LIMIT
 FIXTURES = Path(__file__).parent / "fixtures"
 CSV_FILES = ["adyen.csv", "stripe.csv", "paypal.csv", "ecb.csv"]
 DECLARED_LISTS = ["checkout_breakdown.csv", "checkout_payouts.csv", "adyen_accounting.csv"]
-DECLARED_BILLS = ["wechatpay_trade.csv", "wechatpay_fund.csv", "alipay_trade.csv", "trustly.csv"]
+DECLARED_BILLS = ["wechatpay_trade.csv", "wechatpay_fund.csv", "alipay_trade.csv", "alipay_account.csv", "trustly.csv"]
 JSON_REPORTS = ["braintree.json", "mollie.json"]
 BANK_FILES = ["camt053.xml", "mt940.sta", "mt942.sta", "bai2.bai"]
 

@@ -20,6 +20,7 @@ FORMATS = {
     "wechatpay_trade.csv": "wechatpay.trade_bill",
     "wechatpay_fund.csv": "wechatpay.fund_bill",
     "alipay_trade.csv": "alipay.trade_bill",
+    "alipay_account.csv": "alipay.account_bill",
     "trustly.csv": "trustly.funding",
     "adyen_accounting.csv": "adyen.payments_accounting",
     "braintree.json": "braintree.transactions",
@@ -32,7 +33,9 @@ def test_the_name_plays_no_part(name: str, format_name: str, read: Any, fixture_
     assert read(fixture_bytes(name)).reading.format == format_name
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("mt940.sta", "alipay_trade.csv")])
+@pytest.mark.parametrize(
+    "name", [name for name in FORMATS if name not in ("mt940.sta", "alipay_trade.csv", "alipay_account.csv")]
+)
 def test_a_byte_order_mark_changes_nothing(name: str, read: Any, fixture_bytes: Any) -> None:
     outcome = read(b"\xef\xbb\xbf" + fixture_bytes(name))
     assert outcome.rejected is None

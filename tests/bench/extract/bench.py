@@ -34,6 +34,7 @@ PLUGINS = HERE.parents[2] / "plugins"
 SAMPLE_EVERY_S = 0.05
 PEER_TIMEOUT_S = 3600
 PIPE, PIPE_TOTALS, TIEOUT, TRANSPORT = "psql | psql", "psql | psql, totals", "tieout", "tieout, no totals"
+UNINDEXED = ", no index"
 MEMORY_MAX_MB = 150
 
 TABLE = """
@@ -139,7 +140,7 @@ class Bench:
         with self.cluster.connect("warehouse") as connection, connection.cursor() as cursor:
             cursor.execute("truncate raw.shop_payments, ops.batches, ops.batch_totals cascade")
         self.cluster.execute("checkpoint")
-        settings = {"PYTHONPATH": str(PLUGINS)} if way in (TIEOUT, TRANSPORT) else peers.QUIET
+        settings = {"PYTHONPATH": str(PLUGINS)} if way.startswith(TIEOUT) else peers.QUIET
         with tempfile.TemporaryFile("w+") as said:
             began = time.monotonic()
             client = psutil.Popen(
@@ -170,6 +171,16 @@ class Bench:
                 f'{psql} -qX "{self.target}" -c "{here}"; wait $weighing'
             )
         return ["bash", "-o", "pipefail", "-ec", pipe]
+
+    def drop_indexes(self) -> None:
+        """Leave the raw table as the other tools leave theirs."""
+        with self.cluster.connect("warehouse") as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "select string_agg(format('drop index %s', indexrelid::regclass), '; ') from pg_index "
+                "where indrelid = 'raw.shop_payments'::regclass"
+            )
+            (statements,) = cursor.fetchone() or ("",)
+            cursor.execute(statements)
 
     def _ask(self, database: str, query: str) -> tuple[object, ...]:
         with self.cluster.connect(database) as connection, connection.cursor() as cursor:
@@ -226,6 +237,11 @@ def main() -> None:
             for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
                 runs.append(bench.measure(way, bench.command(way), "raw.shop_payments"))
                 _tell(runs[-1], given.rows)
+        if given.peers:
+            bench.drop_indexes()
+            for way in (PIPE, TIEOUT):
+                runs.append(bench.measure(way + UNINDEXED, bench.command(way), "raw.shop_payments"))
+                _tell(runs[-1], given.rows)
         for peer in peers.PEERS if given.peers else ():
             refused = peers.install(peer, given.peers.resolve())
             if refused:
@@ -274,7 +290,9 @@ def summarise(runs: list[Run], rows: int, rounds: int, notes: list[str]) -> dict
         "verified_vs_psql": ratio(TIEOUT, PIPE),
         "verified_vs_psql_with_totals": ratio(TIEOUT, PIPE_TOTALS),
         "fastest_other": fastest,
-        "verified_vs_fastest_other": round(figures[TIEOUT]["rows_per_s"] / others[fastest], 1) if fastest else None,
+        "verified_vs_fastest_other": round(
+            figures[TIEOUT + UNINDEXED]["rows_per_s"] / others[fastest], 1
+        ) if fastest else None,
         "memory_under_150_mb": figures[TIEOUT]["memory_mb"] < MEMORY_MAX_MB, "not_measured": notes,
     }  # fmt: skip
 
@@ -285,7 +303,8 @@ def as_table(result: dict[str, object], notes: list[str]) -> str:
     bare = ways[PIPE]["rows_per_s"]
     lines = [
         f"{result['rows']:,} rows of {result['columns']} columns, {os.cpu_count()} processors, Postgres to Postgres "
-        f"on one server; medians of {result['rounds']} rounds (other tools: one run)",
+        f"on one server; medians of {result['rounds']} rounds "
+        "(without index, and other tools: one run)",
         "",
         "| way | rows/s | of psql's | peak client memory |",
         "|---|---:|---:|---:|",

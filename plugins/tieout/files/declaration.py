@@ -7,9 +7,10 @@ or currency that does not exist is a :class:`DeclarationError` that names the fi
     Name of the format, of the processor as the vocabulary knows it, and who sends it.
 ``opens_with``
     First cells of the file's first row, by which it is recognised; without it, the first section's header row.
-``encoding`` (utf-8), ``delimiter`` (,), ``quoted`` (true), ``value_prefix``, ``trim`` (false), ``preamble`` (0)
+``encoding`` (utf-8), ``delimiter`` (,), ``quoted`` (true), ``value_prefix``, ``trim`` (false), ``short_rows`` (false),
+``preamble`` (0)
     How the text is written: what stands before every value of a headed section, whether blanks around values are
-    padding, how many rows may stand before the first section.
+    padding, whether lines may leave out blank cells at their end, how many rows may stand before the first section.
 ``exponents`` (iso4217), ``decimal`` (.)
     Major units by ISO 4217 or by a provider's own reckoning (adyen), ``hundredths``, or ``minor_units``.
 ``time_zone``, ``timestamps``
@@ -157,6 +158,7 @@ class Declaration:
     quoted: bool = True
     value_prefix: str = ""
     trim: bool = False
+    short_rows: bool = False
     preamble: int = 0
     exponents: str = ISO
     decimal: str = "."
@@ -186,8 +188,8 @@ def load(path: Path) -> Declaration:
 
 
 _TOP = (
-    "opens_with", "encoding", "delimiter", "quoted", "value_prefix", "trim", "preamble", "exponents", "decimal",
-    "time_zone", "timestamps", "refuse", "document", "sections",
+    "opens_with", "encoding", "delimiter", "quoted", "value_prefix", "trim", "short_rows", "preamble", "exponents",
+    "decimal", "time_zone", "timestamps", "refuse", "document", "sections",
 )  # fmt: skip
 
 _REFUSAL = ("reason", "expected", "remedy")
@@ -212,6 +214,7 @@ def _declaration(top: Node) -> Declaration:
         quoted=keys["quoted"].flag() if "quoted" in keys else True,
         value_prefix=keys["value_prefix"].text() if "value_prefix" in keys else "",
         trim=keys["trim"].flag() if "trim" in keys else False,
+        short_rows=keys["short_rows"].flag() if "short_rows" in keys else False,
         preamble=_small_number(keys["preamble"]) if "preamble" in keys else 0,
         exponents=keys["exponents"].choice(ISO, HUNDREDTHS, MINOR_UNITS, *money.PROVIDER_EXPONENTS)
         if "exponents" in keys else ISO,
@@ -387,10 +390,10 @@ def _expectation(node: Node, section: Section) -> Expectation:
     column = _column(keys["column"], section)
     by: tuple[tuple[str, str], ...] = ()
     if "by" in keys:
-        pair = keys["by"].mapping(("theirs", "ours"))
-        by = ((pair["theirs"].text(), _column(pair["ours"], section)),)
+        pairs = [pair.mapping(("theirs", "ours")) for pair in keys["by"].items()]
+        by = tuple((pair["theirs"].text(), _column(pair["ours"], section)) for pair in pairs)
     if section.many != bool(by):
-        raise node.wrong("facts that stand many times are compared by a column", "give by: {theirs, ours}, or no many")
+        raise node.wrong("facts that stand many times are compared by columns", "give by: [{theirs, ours}], or no many")
     return Expectation(column, measure, keys["of"].text(), plus, minus, where, by)
 
 

@@ -174,14 +174,15 @@ class _Report:
         return values
 
     def mapped(self, section: Section, header: Header, cells: list[str], line: int, cut: bool) -> Row:
+        # A cell lost in the middle moves every later value into the column before its own.
+        if len(cells) != len(header.names) and not (section.line and self.declared.short_rows):
+            raise Rejected(
+                "the file ends within a line" if cut else f"{section.name} of another width",
+                line=line,
+                expected=f"{len(header.names)} cells",
+                found=f"{len(cells)} cells",
+            )
         if section.role != "lines":
-            if len(cells) != len(header.names):
-                raise Rejected(
-                    f"{section.name} of another width",
-                    line=line,
-                    expected=f"{len(header.names)} cells",
-                    found=f"{len(cells)} cells",
-                )
             return dict(zip(header.names, cells, strict=True))
         if not self.last_needed:
             self.last_needed = max(header.positions[name] for name in section.known if name in header.positions)
@@ -440,7 +441,7 @@ class _Report:
             if missing:
                 raise Rejected(
                     "lines that no total covers", line=line, column=expected.by[0][0],
-                    expected=f"a total of {missing[0]}", found="none",
+                    expected=f"a total of {', '.join(missing)}", found="none",
                 )  # fmt: skip
         if compared and self.tally.entries:
             self.tally.balance = "ok"

@@ -1,4 +1,6 @@
-"""Readers of the files that processors, banks and rate publishers send, one module a format.
+"""Readers of the files that processors, banks and rate publishers send: one module a format, or a declaration.
+
+A processor's CSV needs no module: a YAML file in ``declared/`` says what its rows are and what proves them.
 
 :func:`read` recognises a file by its content (never by its name alone), sends rows in the shape of the ``files``
 source YAML to a sink, and hands back a :class:`Reading`: counts, sums and the proof. A wrong file raises

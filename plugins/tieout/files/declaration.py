@@ -14,7 +14,8 @@ or currency that does not exist is a :class:`DeclarationError` that names the fi
 ``exponents`` (iso4217), ``decimal`` (.)
     Major units by ISO 4217 or by a provider's own reckoning (adyen), ``hundredths``, or ``minor_units``.
 ``time_zone``, ``timestamps``
-    An IANA zone, or ``{column: X}`` with an abbreviation on each line; and the ways a time is written (strptime).
+    An IANA zone, or ``{column: X}`` with an abbreviation on each line; and the ways a time is written (strptime; an
+    offset in the text wins). Of an hour that the clocks repeat, the first is meant.
 ``refuse``
     ``{reason, expected, remedy}``: the report is known, and is not one that can be settled from.
 ``document``

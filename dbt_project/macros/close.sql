@@ -6,6 +6,16 @@
 
 {% macro business_date() %}date '{{ modules.datetime.date.fromisoformat(var('business_date') | string) }}'{% endmacro %}
 
+{#
+  Run before each model, in its transaction: the builder must still hold the close, which keeps others from taking it
+  over until the model is done. A builder that was overtaken, or wakes after the publication, changes nothing.
+#}
+{% macro hold_close() %}
+    {%- if execute and var('close_id') | int != 0 -%}
+    select ops.hold_close({{ close_id() }}, '{{ var('builder') }}')
+    {%- endif -%}
+{% endmacro %}
+
 {# Rows of one raw table that this close consumes: the batches fixed when it opened, and no others. #}
 {% macro consumed_rows(source_name, table_name) %}
     select raw_rows.*
@@ -26,7 +36,11 @@
         row_number() over (
             partition by {% for column in key %}raw_rows.{{ column }}, {% endfor %}visible.is_consumed_now
             order by raw_rows.batch_id desc
-        ) as version_rank
+        ) as version_rank,
+        row_number() over (
+            partition by {% for column in key %}raw_rows.{{ column }}{{ ', ' if not loop.last }}{% endfor %}
+            order by visible.is_consumed_now, raw_rows.batch_id
+        ) as version_no
     from {{ wanted }} as wanted
     inner join {{ source(source_name, table_name) }} as raw_rows
         on {% for column in key %}raw_rows.{{ column }} = wanted.{{ column }}{{ ' and ' if not loop.last }}{% endfor %}

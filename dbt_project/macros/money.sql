@@ -13,3 +13,11 @@
 {% macro to_reporting_minor(amount_minor, rate, exponent, reporting_exponent) %}
     {{ round_half_even(amount_minor ~ '::numeric * power(10::numeric, ' ~ reporting_exponent ~ ') / (' ~ rate ~ ' * power(10::numeric, ' ~ exponent ~ '))') }}
 {% endmacro %}
+
+{# A sum that is null when a part is: a figure that silently leaves out what nobody could value is a wrong figure. #}
+{% macro sum_or_null(amount, condition='true') %}
+    (case
+        when count(*) filter (where {{ condition }}) = count({{ amount }}) filter (where {{ condition }})
+            then coalesce(sum({{ amount }}) filter (where {{ condition }}), 0)
+    end)
+{% endmacro %}

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
+from uuid import uuid4
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
@@ -24,6 +25,8 @@ STEPS = {
     "monitoring": None,
 }
 PROVES = "books"
+# Closes whose artefacts (compiled SQL, run results) are kept for a look.
+ARTEFACTS_KEPT = 3
 UNPROVEN_SHOWN_MAX = 20
 
 
@@ -121,6 +124,7 @@ def _claim(
     if unfinished is not None:
         cursor.execute(
             "update ops.closes set state = 'running', fencing_token = fencing_token + 1, failure = null, "
+            "opened_at = clock_timestamp(), builder = null, "
             "rules_digest = %s, as_of = %s, parent_close_id = %s where close_id = %s returning close_id, fencing_token",
             (digest, as_of, parent_close_id, unfinished[0]),
         )
@@ -150,19 +154,22 @@ def build(server: Server, close_id: int, fencing_token: int, step: str, state: P
         host=server.host, port=server.port, user=server.user, password=server.password, dbname=server.database
     )
     try:
-        variables = _held(connection, close_id, fencing_token)
-        nodes = DbtRunner(server, state).run(
-            ["build", "--select", f"tag:{step}", "--exclude-resource-type", "seed", "unit_test",
-             "--indirect-selection", "buildable"],
-            variables,
-            name=f"close-{close_id}/{step}",
-        )  # fmt: skip
+        variables = _hold(connection, close_id, fencing_token)
+        runner = DbtRunner(server, state)
+        with runner.at_work():
+            nodes = runner.run(
+                ["build", "--select", f"tag:{step}", "--exclude-resource-type", "seed", "unit_test",
+                 "--indirect-selection", "buildable"],
+                variables,
+                name=f"close-{close_id}/{step}",
+            )  # fmt: skip
+        _still_held(connection, close_id, str(variables["builder"]))
         _record(connection, close_id, step, nodes)
+        runner.prune([f"close-{kept}" for kept in range(close_id - ARTEFACTS_KEPT + 1, close_id + 1)])
         problems = [f"{n.node}: {n.message or n.status}" for n in nodes if n.status in ("error", "fail")]
         proof = STEPS[step]
         if proof is not None and not problems:
             problems = _unproven(connection, proof, close_id)
-        _held(connection, close_id, fencing_token)
         if problems:
             _set_state(connection, close_id, fencing_token, "failed", "\n".join(problems))
             raise CloseNotProven(
@@ -209,19 +216,42 @@ def abort(connection: Connection, close_id: int) -> str:
     return str(row[0])
 
 
-def _held(connection: Connection, close_id: int, fencing_token: int) -> dict[str, object]:
-    """The dbt variables of a close, if this run still holds it."""
+def _hold(connection: Connection, close_id: int, fencing_token: int) -> dict[str, object]:
+    """Make this run the close's builder and return the dbt variables; whoever built it until now is overtaken."""
+    builder = uuid4().hex
     with connection, connection.cursor() as cursor:
+        # An earlier builder's model may hold the row until its transaction ends.
+        cursor.execute("set local lock_timeout = '10min'")
         cursor.execute(
-            "select business_date, coalesce(parent_close_id, 0), fencing_token from ops.closes where close_id = %s",
-            (close_id,),
+            "update ops.closes set builder = %s where close_id = %s and fencing_token = %s "
+            "and state in ('running', 'failed', 'proven') returning business_date, coalesce(parent_close_id, 0)",
+            (builder, close_id, fencing_token),
         )
         row = cursor.fetchone()
-    if row is None:
-        raise CloseRefused(f"there is no close {close_id}")
-    if row[2] != fencing_token:
-        raise CloseRefused(f"close {close_id} was taken over by another run: this one stops here")
-    return {"close_id": close_id, "parent_close_id": row[1], "business_date": row[0].isoformat()}
+        if row is None:
+            cursor.execute("select state, fencing_token from ops.closes where close_id = %s", (close_id,))
+            found = cursor.fetchone()
+            if found is None:
+                raise CloseRefused(f"there is no close {close_id}")
+            if found[1] != fencing_token:
+                raise CloseRefused(f"close {close_id} was taken over by another run: this one stops here")
+            raise CloseRefused(f"close {close_id} is {found[0]} and stays as it is")
+        # A step that failed may be tried again as it is: the state says so while it is.
+        cursor.execute("update ops.closes set state = 'running' where close_id = %s and state = 'failed'", (close_id,))
+    return {
+        "close_id": close_id, "parent_close_id": row[1], "business_date": row[0].isoformat(), "builder": builder,
+    }  # fmt: skip
+
+
+def _still_held(connection: Connection, close_id: int, builder: str) -> None:
+    """Refuse to judge a close that another run has taken meanwhile."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            "select from ops.closes where close_id = %s and builder = %s and state in ('running', 'proven')",
+            (close_id, builder),
+        )
+        if cursor.fetchone() is None:
+            raise CloseRefused(f"close {close_id} was taken over by another run: this one stops here")
 
 
 def _record(connection: Connection, close_id: int, step: str, nodes: Sequence[NodeResult]) -> None:

@@ -17,6 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+
 PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
 PROJECT_SUFFIXES = {".sql", ".yml", ".csv", ".md"}
 ERROR_CHARS_MAX = 600
@@ -111,15 +115,76 @@ class DbtRunner:
         return list(_node_results(outcome.result))
 
     def deploy(self) -> None:
-        """Parse the project, load the seeds, make the marts' empty tables and the views readers use.
+        """Load and check the seeds, make the marts' tables where they are missing and the views readers use.
 
-        :raises DbtFailed: something did not build; the message names it.
+        :raises DbtFailed: something did not build or a close is being built; the message names it.
         """
-        for command in (["seed", "--full-refresh"], ["run"]):
-            failed = [r for r in self.run(command, name="deploy") if r.status not in ("success", "no-op")]
-            if failed:
-                raise DbtFailed("; ".join(f"{r.node}: {r.message}" for r in failed))
-        self._make_reader_views()
+        with self.at_work(alone=True):
+            first = self._missing_marts()
+            self._demand(
+                ["build", "--select", "resource_type:seed", "--full-refresh", "--indirect-selection", "cautious"]
+            )
+            # Staging and intermediate tables belong to the close being built: only a first deployment makes them.
+            self._demand(["run"] if first else ["run", "--select", "tag:deploy"])
+            self._make_reader_views()
+
+    @contextmanager
+    def at_work(self, *, alone: bool = False) -> Iterator[None]:
+        """Hold off deployments while a close is built, and with ``alone`` hold off closes too.
+
+        :raises DbtFailed: somebody is at work who cannot be worked beside.
+        """
+        connection = self._connect()
+        try:
+            with connection, connection.cursor() as cursor:
+                if alone:
+                    cursor.execute("select count(*) from ops.closes where state in ('running', 'proven', 'failed')")
+                    (unfinished,) = cursor.fetchone() or (0,)
+                    if unfinished and self._missing_marts():
+                        raise DbtFailed("a close is unfinished: publish it or give it up (tieout close abort) first")
+                mode = "pg_try_advisory_lock" if alone else "pg_try_advisory_lock_shared"
+                cursor.execute(f"select {mode}(hashtext('tieout dbt'))")
+                (taken,) = cursor.fetchone() or (False,)
+            if not taken:
+                raise DbtFailed(
+                    "a close is being built: deploy when it is through" if alone
+                    else "the dbt project is being deployed: try again when it is through"
+                )  # fmt: skip
+            yield
+        finally:
+            connection.close()
+
+    def prune(self, kept: Sequence[str]) -> None:
+        """Remove the artefacts of closes other than these."""
+        for folder in self.folder.glob("close-*"):
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _demand(self, command: Sequence[str]) -> None:
+        good = ("success", "pass", "no-op")
+        failed = [result for result in self.run(command, name="deploy") if result.status not in good]
+        if failed:
+            raise DbtFailed("; ".join(f"{result.node}: {result.message}" for result in failed))
+
+    def _published(self) -> list[Any]:
+        nodes = self.manifest().nodes.values()
+        return [node for node in nodes if node.resource_type == "model" and "published" in node.tags]
+
+    def _missing_marts(self) -> list[str]:
+        connection = self._connect()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("select schemaname || '.' || tablename from pg_tables")
+                present = {row[0] for row in cursor.fetchall()}
+        finally:
+            connection.close()
+        return [node.name for node in self._published() if f"{node.schema}.{node.name}" not in present]
+
+    def _connect(self) -> Connection:
+        server = self.server
+        return psycopg2.connect(
+            host=server.host, port=server.port, user=server.user, password=server.password, dbname=server.database
+        )
 
     def docs(self) -> Path:
         """Write the documentation site as one static page and return its path."""
@@ -159,7 +224,8 @@ class DbtRunner:
         kept = self.folder / "manifests" / f"{key}.msgpack"
         if kept.exists():
             return Manifest.from_msgpack(kept.read_bytes(), decoder=extended_mashumuro_decoder)
-        outcome = dbtRunner().invoke(["parse", *self._options("parse"), "--no-partial-parse"])
+        with self._environment():
+            outcome = dbtRunner().invoke(["parse", *self._options("parse"), "--no-partial-parse"])
         if not outcome.success or not isinstance(outcome.result, Manifest):
             raise DbtFailed(f"the dbt project does not parse: {outcome.exception}")
         shutil.rmtree(kept.parent, ignore_errors=True)
@@ -171,18 +237,8 @@ class DbtRunner:
 
     def _make_reader_views(self) -> None:
         """One view a published mart, columns spelled out: the close that stands for each date; and who may read it."""
-        import psycopg2
-        from psycopg2 import sql
-
-        nodes = [
-            node
-            for node in self.manifest().nodes.values()
-            if node.resource_type == "model" and "published" in node.tags
-        ]
-        server = self.server
-        connection = psycopg2.connect(
-            host=server.host, port=server.port, user=server.user, password=server.password, dbname=server.database
-        )
+        nodes = self._published()
+        connection = self._connect()
         try:
             with connection, connection.cursor() as cursor:
                 cursor.execute("grant usage on schema rules to loader, reader")
@@ -201,8 +257,7 @@ class DbtRunner:
                         "select {} from {} as mart join ops.published as pointer on mart.close_id = pointer.close_id"
                     ).format(sql.SQL(", ").join(columns), mart)
                     view = sql.Identifier("published", node.name)
-                    cursor.execute(sql.SQL("drop view if exists {}").format(view))
-                    cursor.execute(sql.SQL("create view {} as {}").format(view, select))
+                    cursor.execute(sql.SQL("create or replace view {} as {}").format(view, select))
                     cursor.execute(sql.SQL("grant select on {} to reader, loader").format(view))
         finally:
             connection.close()

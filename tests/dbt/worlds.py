@@ -182,8 +182,8 @@ class World:
                 warehouse.keep(self.proven(business_date))
                 for folder in self.artifacts(business_date):
                     shutil.copytree(warehouse.state / "dbt" / f"close-{opened.close_id}" / folder.name, folder)
-            warehouse.publish(opened)
             warehouse.build(opened, "monitoring")
+            warehouse.publish(opened)
         warehouse.keep(self.published)
 
     def ingest(self, business_date: date) -> None:

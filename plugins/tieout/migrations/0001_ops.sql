@@ -67,6 +67,7 @@ create table ops.closes (
     parent_close_id bigint references ops.closes,
     state text not null check (state in ('running', 'failed', 'proven', 'published', 'superseded')),
     fencing_token bigint not null default 1,
+    builder text,
     rules_digest text not null,
     opened_at timestamptz not null default clock_timestamp(),
     as_of timestamptz not null,
@@ -76,6 +77,21 @@ create table ops.closes (
     check (parent_close_id < close_id)
 );
 create unique index one_open_close_per_book on ops.closes (book) where state in ('running', 'failed', 'proven');
+
+comment on column ops.closes.builder is 'The process that builds now; a later one takes its place and the earlier can change nothing more.';
+
+-- Holds the close for the transaction of one model, or refuses a builder that was overtaken.
+create function ops.hold_close(close bigint, builder_name text) returns boolean
+language plpgsql as $$
+begin
+    perform from ops.closes c
+    where c.close_id = close and c.builder = builder_name and c.state in ('running', 'proven')
+    for share;
+    if not found then
+        raise exception 'close % is not being built by this run any more: it was taken over, given up or published', close;
+    end if;
+    return true;
+end $$;
 
 create table ops.close_batches (
     close_id bigint not null references ops.closes,

@@ -23,6 +23,14 @@ begin
     if exists (select from ops.published p where p.book = c.book and p.business_date >= c.business_date) then
         raise exception 'book % already stands at a later or the same business date as %', c.book, c.business_date;
     end if;
+    -- The word 'proven' is not believed: both proofs must be there and hold.
+    if not exists (select from reconciliation.proof_items p where p.close_id = close)
+        or not exists (select from accounting.proof_clearing p where p.close_id = close)
+        or exists (select from reconciliation.proof_items p where p.close_id = close and not p.is_proven)
+        or exists (select from accounting.proof_clearing p where p.close_id = close and not p.is_proven)
+    then
+        raise exception 'close % of % has no proof that holds', close, c.business_date;
+    end if;
 
     insert into ledger.journal
         (close_id, entry_key, leg_no, event_type, business_date, value_date, account, currency, amount_minor)

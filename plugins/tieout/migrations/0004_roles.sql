@@ -26,7 +26,9 @@ grant select, insert, update on ops.closes, ops.findings, ops.incidents, ops.out
 grant select, insert, delete on ops.close_batches to loader;
 grant select on ops.published, ops.build_results to loader;
 grant select on ops.files, ops.documents, ops.batches, ops.batch_totals, ops.closes, ops.close_batches, ops.published to builder;
-grant update (state, failure) on ops.closes to builder;
+grant update (state, failure, builder) on ops.closes to builder;
+revoke execute on function ops.hold_close(bigint, text) from public;
+grant execute on function ops.hold_close(bigint, text) to builder;
 grant select, insert, delete on ops.build_results to builder;
 grant select on ops.closes, ops.published to publisher, controller;
 

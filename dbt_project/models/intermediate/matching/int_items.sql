@@ -33,6 +33,7 @@ consumed as (
 carried as (
     select
         {{ carried_columns.keys() | join(', ') }},
+        coalesce(exclusion_reason = 'FUTURE_DATED', false) as was_future_dated,
         break_code,
         first_seen_business_date,
         last_changed_business_date
@@ -49,7 +50,8 @@ final as (
         null::text as carried_break_code,
         null::date as first_seen_business_date,
         null::date as last_changed_business_date,
-        exclusion_reason is null and value_date > {{ business_date() }} as is_future_dated
+        exclusion_reason is null and value_date > {{ business_date() }} as is_future_dated,
+        exclusion_reason is not null or value_date <= {{ business_date() }} as is_entering
     from consumed
     union all
     select
@@ -65,7 +67,8 @@ final as (
         break_code,
         first_seen_business_date,
         last_changed_business_date,
-        value_date > {{ business_date() }}
+        value_date > {{ business_date() }},
+        was_future_dated and value_date <= {{ business_date() }}
     from carried
 )
 

@@ -27,7 +27,7 @@ movements as (
         'capture' as item_type, 'capture' as family, 'captures' as source_table, capture_id as movement_id, payment_id,
         psp_reference, processor, currency, amount_minor as control_minor, amount_minor as standing_minor,
         prior_currency, coalesce(prior_amount_minor, 0) as prior_standing_minor, null as not_expected_reason,
-        captured_at as occurred_at, has_prior_version, version_rank, batch_id
+        captured_at as occurred_at, has_prior_version, version_rank, version_no, batch_id
     from captures
     union all
     select
@@ -35,7 +35,7 @@ movements as (
         psp_reference, processor, currency, amount_minor, case when status = 'succeeded' then -amount_minor else 0 end,
         prior_currency, case when prior_status = 'succeeded' then -prior_amount_minor else 0 end,
         case when status = 'failed' then 'FAILED' when status <> 'succeeded' then 'NOT_FINAL' end,
-        refunded_at, has_prior_version, version_rank, batch_id
+        refunded_at, has_prior_version, version_rank, version_no, batch_id
     from refunds
     union all
     select
@@ -52,7 +52,7 @@ movements as (
             else 0
         end,
         case when stage not in ('chargeback', 'won') then 'NO_SETTLEMENT_EXPECTED' end,
-        stage_at, has_prior_version, version_rank, batch_id
+        stage_at, has_prior_version, version_rank, version_no, batch_id
     from disputes
 ),
 
@@ -75,7 +75,7 @@ judged as (
 items as (
     select
         item_type || ':' || movement_id
-        || case when exclusion_reason is not null or prior_standing_minor <> 0 then '@' || batch_id else '' end as item_key,
+        || case when exclusion_reason is not null or version_no > 1 then '@' || version_no else '' end as item_key,
         case
             when exclusion_reason is not null then control_minor
             when currency_changed then standing_minor
@@ -89,7 +89,7 @@ items as (
     from judged
     union all
     select
-        item_type || ':' || movement_id || '@' || batch_id || ':taken_back',
+        item_type || ':' || movement_id || '@' || version_no || ':taken_back',
         -prior_standing_minor,
         prior_currency,
         0,
@@ -131,8 +131,12 @@ final as (
         null::text as batch_key,
         items.occurred_at,
         items.value_date,
-        expected_day.calendar_date as expected_date,
-        due_day.calendar_date as due_date,
+        -- A processor without terms or a currency without a calendar is held to calendar days.
+        coalesce(expected_day.calendar_date, items.value_date + coalesce(processors.settlement_lag_business_days, 0)) as expected_date,
+        coalesce(
+            due_day.calendar_date,
+            items.value_date + coalesce(processors.settlement_lag_business_days + processors.grace_business_days, 1)
+        ) as due_date,
         null::bigint as fee_minor,
         null::text as fee_currency,
         items.intrinsic_code,
@@ -142,7 +146,7 @@ final as (
         null::bigint as file_id,
         null::integer as line_no
     from items
-    inner join processors on items.processor = processors.processor
+    left join processors on items.processor = processors.processor
     left join payments on items.payment_id = payments.payment_id
     {{ join_business_day('start_day', 'expected_day', 'items.currency', 'items.value_date', 'processors.settlement_lag_business_days') }}
     {{ join_business_day('grace_day', 'due_day', 'items.currency', 'expected_day.calendar_date', 'processors.grace_business_days') }}

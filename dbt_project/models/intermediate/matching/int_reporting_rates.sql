@@ -16,7 +16,7 @@ book as (
 ),
 
 days as (
-    select generate_series({{ business_date() }} - 40, {{ business_date() }}, interval '1 day')::date as rate_date
+    select generate_series({{ business_date() }} - 400, {{ business_date() }} + 2, interval '1 day')::date as rate_date
 ),
 
 wanted as (
@@ -28,7 +28,13 @@ wanted as (
     from currencies
     cross join days
     cross join book
-    where currencies.currency in (select calendars.currency from {{ ref('calendars') }} as calendars)
+    where currencies.currency in (
+        select calendars.currency from {{ ref('calendars') }} as calendars
+        union
+        select items.currency from {{ ref('int_items') }} as items
+        union
+        select items.fee_currency from {{ ref('int_items') }} as items
+    )
 ),
 
 candidates as (

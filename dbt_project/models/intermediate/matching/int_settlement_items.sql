@@ -5,6 +5,10 @@ lines as (
     select * from {{ ref('stg_files__settlement_lines') }}
 ),
 
+settlement_accounts as (
+    select * from {{ ref('settlement_accounts') }}
+),
+
 bank_accounts as (
     select * from {{ ref('bank_accounts') }}
 ),
@@ -69,11 +73,15 @@ payouts as (
     select
         lines.*,
         -lines.net_minor as payout_minor,
-        bank_accounts.bank_account,
+        settlement_accounts.bank_account,
         bank_accounts.settlement_lag_business_days,
         bank_accounts.grace_business_days
     from lines
-    left join bank_accounts on lines.net_currency = bank_accounts.currency
+    left join settlement_accounts
+        on lines.processor = settlement_accounts.processor
+        and lines.processor_account = settlement_accounts.processor_account
+        and lines.net_currency = settlement_accounts.currency
+    left join bank_accounts on settlement_accounts.bank_account = bank_accounts.bank_account
     where lines.item_type in ('payout', 'payout_return')
 ),
 
@@ -129,7 +137,8 @@ final as (
         payouts.processor || '|' || payouts.psp_reference,
         payouts.processor || '|' || payouts.bank_account || '|' || payouts.payout_minor,
         payouts.processor || '|' || payouts.processor_account || '|' || coalesce(payouts.batch_reference, 'none') || '|' || payouts.net_currency,
-        payouts.booked_at, payouts.booked_date, expected_day.calendar_date, due_day.calendar_date,
+        payouts.booked_at, payouts.booked_date,
+        coalesce(expected_day.calendar_date, payouts.booked_date + 1), coalesce(due_day.calendar_date, payouts.booked_date + 2),
         null, null,
         null, null, false, payouts.batch_id, payouts.file_id, payouts.line_no
     from payouts

@@ -39,93 +39,85 @@ statements as (
     select * from {{ ref('stg_files__bank_statements') }}
 ),
 
--- A later version of a movement books the difference to what the earlier one had booked, each in its own currency.
-ledger_versions as (
-    select 'capture' as event_type, 'capture:' || capture_id as movement, payment_id, captured_at as happened_at,
-        amount_minor, currency, coalesce(prior_amount_minor, 0) as prior_minor, prior_currency, has_prior_version, batch_id
+-- What each version stands for in the books, and what the version before this close stood for: the difference is
+-- booked, each in its own currency.
+versions as (
+    select 'capture' as event_type, 'capture:' || capture_id as movement, payment_id, processor, null::text as bank_account,
+        captured_at as happened_at, null::date as value_date, currency, amount_minor as gross_minor, 0::bigint as fee_minor,
+        prior_currency, coalesce(prior_amount_minor, 0) as prior_gross_minor, 0::bigint as prior_fee_minor, version_no
     from captures
     union all
-    select 'refund', 'refund:' || refund_id, payment_id, refunded_at,
-        case when status = 'succeeded' then amount_minor else 0 end, currency,
-        case when prior_status = 'succeeded' then prior_amount_minor else 0 end, prior_currency, has_prior_version, batch_id
+    select 'refund', 'refund:' || refund_id, payment_id, processor, null, refunded_at, null,
+        currency, case when status = 'succeeded' then amount_minor else 0 end, 0,
+        prior_currency, case when prior_status = 'succeeded' then prior_amount_minor else 0 end, 0, version_no
     from refunds
     union all
     select case stage when 'chargeback' then 'chargeback' else 'chargeback_' || stage end, 'dispute:' || dispute_id || ':' || stage,
-        payment_id, stage_at, amount_minor, currency, coalesce(prior_amount_minor, 0), prior_currency, has_prior_version, batch_id
+        payment_id, processor, null, stage_at, null,
+        currency, amount_minor, 0, prior_currency, coalesce(prior_amount_minor, 0), 0, version_no
     from disputes
-),
-
-ledger_amounts as (
-    select event_type, movement, payment_id, happened_at, has_prior_version, batch_id, currency, amount_minor as booked_minor
-    from ledger_versions
     union all
-    select event_type, movement, payment_id, happened_at, has_prior_version, batch_id, prior_currency, -prior_minor
-    from ledger_versions
-    where prior_minor <> 0
+    select 'merchant_payout', 'payout:' || payout_id, null, null, bank_account,
+        case when status = 'returned' then updated_at else sent_at end, null,
+        currency, case when status = 'returned' then 0 else amount_minor end + fee_minor, fee_minor,
+        prior_currency,
+        case when prior_status is null or prior_status = 'returned' then 0 else prior_amount_minor end + coalesce(prior_fee_minor, 0),
+        coalesce(prior_fee_minor, 0), version_no
+    from payouts
+    union all
+    select 'fx_sold', 'fx:' || fx_conversion_id || ':sold', null, null, sell_bank_account, executed_at, value_date,
+        sell_currency, sell_amount_minor, 0, prior_sell_currency, coalesce(prior_sell_amount_minor, 0), 0, version_no
+    from fx_conversions
+    union all
+    select 'fx_bought', 'fx:' || fx_conversion_id || ':bought', null, null, buy_bank_account, executed_at, value_date,
+        buy_currency, buy_amount_minor, 0, prior_buy_currency, coalesce(prior_buy_amount_minor, 0), 0, version_no
+    from fx_conversions
 ),
 
-ledger_differences as (
-    select
-        event_type, movement, payment_id, happened_at, has_prior_version, batch_id, currency,
-        sum(booked_minor)::bigint as gross_minor
-    from ledger_amounts
-    group by event_type, movement, payment_id, happened_at, has_prior_version, batch_id, currency
-    having sum(booked_minor) <> 0
+standings as (
+    select event_type, movement, payment_id, processor, bank_account, happened_at, value_date, version_no,
+        currency, gross_minor, fee_minor
+    from versions
+    union all
+    select event_type, movement, payment_id, processor, bank_account, happened_at, value_date, version_no,
+        prior_currency, -prior_gross_minor, -prior_fee_minor
+    from versions
+    where prior_gross_minor <> 0 or prior_fee_minor <> 0
 ),
 
-ledger_events as (
+differences as (
     select
-        movement || ':' || ledger_differences.currency
-        || case when has_prior_version then '@' || batch_id else '' end as event_key,
-        event_type,
-        payments.merchant_model as model,
-        payments.processor,
-        null::text as bank_account,
-        {{ business_date_of('happened_at') }} as value_date,
-        {{ business_date_of('happened_at') }} as event_date,
-        gross_minor,
-        ledger_differences.currency as gross_currency,
-        0::bigint as fee_minor,
-        0::bigint as net_minor,
-        ledger_differences.currency as net_currency,
-        case when event_type = 'capture' and payments.merchant_model = 'platform'
-            then {{ round_half_even('gross_minor::numeric * payments.platform_fee_bps / 10000') }}
+        event_type, movement, payment_id, processor, bank_account, happened_at, value_date, version_no, currency,
+        sum(gross_minor)::bigint as gross_minor,
+        sum(fee_minor)::bigint as fee_minor
+    from standings
+    group by event_type, movement, payment_id, processor, bank_account, happened_at, value_date, version_no, currency
+    having sum(gross_minor) <> 0 or sum(fee_minor) <> 0
+),
+
+-- An event of a payment nobody knows has no model, so no rule books it and the close does not build.
+payment_system_events as (
+    select
+        differences.movement || ':' || differences.currency
+        || case when differences.version_no > 1 then '@' || differences.version_no else '' end as event_key,
+        differences.event_type,
+        case when differences.payment_id is null then 'any' else payments.merchant_model end as model,
+        differences.processor,
+        differences.bank_account,
+        coalesce(differences.value_date, {{ business_date_of('differences.happened_at') }}) as value_date,
+        {{ business_date_of('differences.happened_at') }} as event_date,
+        differences.gross_minor,
+        differences.currency as gross_currency,
+        differences.fee_minor,
+        -- Only a payout has a net of its own: what nobody posts is not carried.
+        case when differences.event_type = 'merchant_payout'
+            then differences.gross_minor - differences.fee_minor else 0 end as net_minor,
+        differences.currency as net_currency,
+        case when differences.event_type = 'capture' and payments.merchant_model = 'platform'
+            then {{ round_half_even('differences.gross_minor::numeric * payments.platform_fee_bps / 10000') }}
             else 0 end as platform_fee_minor
-    from ledger_differences
-    inner join payments on ledger_differences.payment_id = payments.payment_id
-),
-
-payout_events as (
-    select
-        'payout:' || payout_id || ':sent' as event_key, 'payout_sent' as event_type, 'any' as model, null::text as processor, bank_account,
-        {{ business_date_of('sent_at') }} as value_date, {{ business_date_of('sent_at') }} as event_date,
-        amount_minor + fee_minor as gross_minor, currency as gross_currency, fee_minor, amount_minor as net_minor,
-        currency as net_currency, 0::bigint as platform_fee_minor
-    from payouts
-    where prior_status is null
-    union all
-    select
-        'payout:' || payout_id || ':returned', 'payout_returned', 'any', null, bank_account,
-        {{ business_date_of('updated_at') }}, {{ business_date_of('updated_at') }},
-        amount_minor, currency, 0, amount_minor, currency, 0
-    from payouts
-    where status = 'returned' and coalesce(prior_status, '') <> 'returned'
-),
-
-fx_events as (
-    select
-        'fx:' || fx_conversion_id || ':sold' as event_key, 'fx_sold' as event_type, 'any' as model, null::text as processor,
-        sell_bank_account as bank_account, value_date, {{ business_date_of('executed_at') }} as event_date,
-        sell_amount_minor as gross_minor, sell_currency as gross_currency, 0::bigint as fee_minor, 0::bigint as net_minor,
-        sell_currency as net_currency, 0::bigint as platform_fee_minor
-    from fx_conversions
-    where not has_prior_version
-    union all
-    select
-        'fx:' || fx_conversion_id || ':bought', 'fx_bought', 'any', null, buy_bank_account,
-        value_date, {{ business_date_of('executed_at') }}, buy_amount_minor, buy_currency, 0, 0, buy_currency, 0
-    from fx_conversions
-    where not has_prior_version
+    from differences
+    left join payments on differences.payment_id = payments.payment_id
 ),
 
 settlement_events as (
@@ -158,15 +150,15 @@ first_statements as (
     select
         statements.*,
         row_number() over (
-            partition by bank_account order by closing_date, sequence_number nulls last, statement_no
+            partition by bank_account, currency order by closing_date, sequence_number nulls last, file_id, statement_no
         ) as statement_rank,
-        bool_or(not is_consumed_now) over (partition by bank_account) as is_known_account
+        bool_or(not is_consumed_now) over (partition by bank_account, currency) as is_known_account
     from statements
 ),
 
 opening_events as (
     select
-        'opening:' || bank_account as event_key, 'bank_opening' as event_type, 'any' as model, null::text as processor, bank_account,
+        'opening:' || bank_account || ':' || currency as event_key, 'bank_opening' as event_type, 'any' as model, null::text as processor, bank_account,
         coalesce(opening_date, closing_date) as value_date, coalesce(opening_date, closing_date) as event_date,
         0::bigint as gross_minor, currency as gross_currency, 0::bigint as fee_minor, opening_minor as net_minor,
         currency as net_currency, 0::bigint as platform_fee_minor
@@ -175,11 +167,7 @@ opening_events as (
 ),
 
 final as (
-    select {{ dims }} from ledger_events
-    union all
-    select {{ dims }} from payout_events
-    union all
-    select {{ dims }} from fx_events
+    select {{ dims }} from payment_system_events
     union all
     select {{ dims }} from settlement_events
     union all

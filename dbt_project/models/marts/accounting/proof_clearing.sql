@@ -1,4 +1,9 @@
 {%- set balance_columns = {'close_id': 'bigint', 'account': 'text', 'currency': 'text', 'balance_minor': 'bigint'} %}
+{%- set movement_columns = dict(balance_columns, opening_minor='bigint', debit_minor='bigint', credit_minor='bigint') %}
+{%- set deferred_columns = {
+    'close_id': 'bigint', 'event_key': 'text', 'event_type': 'text', 'event_date': 'date',
+    'gross_minor': 'bigint', 'fee_minor': 'bigint', 'net_minor': 'bigint',
+} %}
 
 with
 
@@ -56,13 +61,28 @@ parent_balances as (
 -- adds to the standing of payouts, conversions and lost disputes; and lines and entries measure by measure.
 staged_events as (
     select 'payouts.amount_minor' as subject, currency,
-        case when status = 'returned' then 0 else amount_minor end
-        - case when prior_status is null or prior_status = 'returned' then 0 else prior_amount_minor end as amount_minor
+        case when status = 'returned' then 0 else amount_minor end as amount_minor
     from payouts
     union all
-    select 'fx_conversions.sell_amount_minor', sell_currency, sell_amount_minor from fx_conversions where not has_prior_version
+    select 'payouts.amount_minor', prior_currency, -prior_amount_minor
+    from payouts
+    where prior_status is not null and prior_status <> 'returned'
     union all
-    select 'fx_conversions.buy_amount_minor', buy_currency, buy_amount_minor from fx_conversions where not has_prior_version
+    select 'payouts.fee_minor', currency, fee_minor from payouts
+    union all
+    select 'payouts.fee_minor', prior_currency, -prior_fee_minor from payouts where prior_status is not null
+    union all
+    select 'fx_conversions.sell_amount_minor', sell_currency, sell_amount_minor from fx_conversions
+    union all
+    select 'fx_conversions.sell_amount_minor', prior_sell_currency, -prior_sell_amount_minor
+    from fx_conversions
+    where has_prior_version
+    union all
+    select 'fx_conversions.buy_amount_minor', buy_currency, buy_amount_minor from fx_conversions
+    union all
+    select 'fx_conversions.buy_amount_minor', prior_buy_currency, -prior_buy_amount_minor
+    from fx_conversions
+    where has_prior_version
     union all
     select 'disputes.lost', currency, amount_minor from disputes where stage = 'lost'
     union all
@@ -78,10 +98,11 @@ staged_events as (
 ),
 
 known_events as (
-    select 'payouts.amount_minor' as subject, net_currency as currency,
-        case event_type when 'payout_sent' then net_minor else -net_minor end as amount_minor
+    select 'payouts.amount_minor' as subject, net_currency as currency, net_minor as amount_minor
     from events
-    where event_type in ('payout_sent', 'payout_returned')
+    where event_type = 'merchant_payout'
+    union all
+    select 'payouts.fee_minor', net_currency, fee_minor from events where event_type = 'merchant_payout'
     union all
     select 'fx_conversions.sell_amount_minor', gross_currency, gross_minor from events where event_type = 'fx_sold'
     union all
@@ -117,6 +138,87 @@ staging_to_events as (
         {{ proof_line('staging_to_events', 'subject', 'currency', '0', '0', 'sum(staged_minor)', 'sum(known_minor)') }}
     from event_totals
     group by subject, currency
+),
+
+-- Every event that is due is an entry, every other one waits, and none that waited was forgotten.
+waiting_before as (
+    select event_key, event_type, event_date, gross_minor, fee_minor, net_minor
+    from {{ earlier_rows('books', 'deferred_events', deferred_columns) }} as earlier
+    where close_id = {{ parent_close_id() }}
+),
+
+arriving as (
+    select event_key, event_type, event_date, gross_minor, fee_minor, net_minor from events
+    union all
+    select event_key, event_type, event_date, gross_minor, fee_minor, net_minor from waiting_before
+),
+
+moving as (
+    select * from arriving where gross_minor <> 0 or fee_minor <> 0 or net_minor <> 0
+),
+
+due_counts as (
+    select event_type, count(*) as event_count from moving where event_date <= {{ business_date() }} group by event_type
+),
+
+entry_counts as (
+    select event_type, count(distinct entry_key) as entry_count from journal_proposed group by event_type
+),
+
+events_to_journal as (
+    select
+        {{ proof_line(
+            'events_to_journal', 'coalesce(due_counts.event_type, entry_counts.event_type)', "'XXX'",
+            'due_counts.event_count', 'entry_counts.entry_count', '0', '0'
+        ) }}
+    from due_counts
+    full outer join entry_counts on due_counts.event_type = entry_counts.event_type
+),
+
+waiting_totals as (
+    select count(*) as event_count, coalesce(sum(gross_minor + fee_minor + net_minor), 0) as amount_minor
+    from arriving
+    where event_date > {{ business_date() }}
+),
+
+deferred_totals as (
+    select count(*) as event_count, coalesce(sum(gross_minor + fee_minor + net_minor), 0) as amount_minor
+    from {{ ref('deferred_events') }}
+    where close_id = {{ close_id() }}
+),
+
+events_that_wait as (
+    select
+        {{ proof_line(
+            'events_that_wait', "'deferred events'", "'XXX'",
+            'waiting_totals.event_count', 'deferred_totals.event_count', 'waiting_totals.amount_minor', 'deferred_totals.amount_minor'
+        ) }}
+    from waiting_totals
+    cross join deferred_totals
+),
+
+-- What the parent close says it moved is what was booked for it.
+booked as (
+    select account, currency, sum(amount_minor) as moved_minor
+    from {{ source('ledger', 'journal') }}
+    where close_id = {{ parent_close_id() }}
+    group by account, currency
+),
+
+claimed as (
+    select account, currency, balance_minor - opening_minor as moved_minor, opening_minor + debit_minor - credit_minor - balance_minor as gap_minor
+    from {{ earlier_rows('books', 'trial_balance', movement_columns) }} as earlier
+    where close_id = {{ parent_close_id() }}
+),
+
+journal_to_balances as (
+    select
+        {{ proof_line(
+            'journal_to_balances', 'coalesce(booked.account, claimed.account)', 'coalesce(booked.currency, claimed.currency)',
+            '0', 'case when claimed.gap_minor <> 0 then 1 else 0 end', 'booked.moved_minor', 'claimed.moved_minor'
+        ) }}
+    from booked
+    full outer join claimed on booked.account = claimed.account and booked.currency = claimed.currency
 ),
 
 -- 7. Every account moves by what is posted to it, and by nothing else.
@@ -200,10 +302,11 @@ latest_statements as (
         currency,
         closing_minor,
         row_number() over (
-            partition by bank_account order by closing_date desc, sequence_number desc nulls last, statement_no desc
+            partition by bank_account, currency
+            order by closing_date desc, sequence_number desc nulls last, file_id desc, statement_no desc
         ) as recency_rank
     from statements
-    where closing_minor is not null
+    where closing_minor is not null and closing_date <= {{ business_date() }}
 ),
 
 bank_balances as (
@@ -231,10 +334,11 @@ linked_statements as (
         opening_minor,
         is_consumed_now,
         lag(closing_minor) over (
-            partition by bank_account order by closing_date, sequence_number nulls last, statement_no
+            partition by bank_account, currency order by closing_date, sequence_number nulls last, file_id, statement_no
         ) as previous_closing_minor,
         coalesce(statement_reference, closing_date::text) as statement_name
     from statements
+    where closing_minor is not null
 ),
 
 continuity as (
@@ -252,6 +356,12 @@ continuity as (
 
 final as (
     select * from staging_to_events
+    union all
+    select * from events_to_journal
+    union all
+    select * from events_that_wait
+    union all
+    select * from journal_to_balances
     union all
     select * from rolled_forward
     union all

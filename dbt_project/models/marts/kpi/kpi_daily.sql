@@ -1,7 +1,7 @@
 {%- set earlier_columns = {
     'close_id': 'bigint', 'reconciliation': 'text', 'side': 'text', 'status': 'text', 'batch_key': 'text', 'group_id': 'text',
     'ledger_date': 'date', 'reported_date': 'date', 'market': 'text', 'method_type': 'text', 'network': 'text',
-    'processor': 'text', 'currency': 'text', 'item_type': 'text', 'item_key': 'text', 'is_carried': 'boolean',
+    'processor': 'text', 'currency': 'text', 'item_type': 'text',
 } %}
 
 with
@@ -41,11 +41,12 @@ rates as (
 attempt_measures as (
     select
         {{ business_date_of('attempts.attempted_at') }} as value_date,
-        payments.market, payments.method_type, payments.network, attempts.processor, payments.currency,
+        payments.market, payments.method_type, payments.network, attempts.processor,
+        coalesce(payments.currency, 'XXX') as currency,
         count(*) filter (where attempts.outcome in ('authorised', 'declined', 'error')) as submitted_count,
         count(*) filter (where attempts.outcome = 'authorised') as authorised_count
     from attempts
-    inner join payments on attempts.payment_id = payments.payment_id
+    left join payments on attempts.payment_id = payments.payment_id
     group by 1, 2, 3, 4, 5, 6
 ),
 
@@ -67,7 +68,7 @@ dispute_measures as (
         count(*) as dispute_count,
         count(*) filter (where disputes.is_fraud) as fraud_dispute_count
     from disputes
-    inner join payments on disputes.payment_id = payments.payment_id
+    left join payments on disputes.payment_id = payments.payment_id
     group by 1, 2, 3, 4, 5, 6
 ),
 
@@ -84,15 +85,14 @@ cost_lines as (
         items.value_date as value_date,
         partners.market, partners.method_type, partners.network, items.processor, items.currency,
         items.fee_currency,
-        case when items.exclusion_reason = 'PROCESSOR_FEE' then -items.amount_minor else items.fee_minor end as cost_minor,
+        case when items.exclusion_reason = 'PROCESSOR_FEE' then items.fee_minor - items.amount_minor else items.fee_minor end as cost_minor,
         case when items.item_type = 'capture' then items.amount_minor else 0 end as settled_minor
     from items
     left join partners on items.group_id = partners.group_id
     where items.reconciliation = 'payment_processor'
         and items.side = 'right'
-        and not items.is_carried
+        and items.is_entering
         and items.exclusion_reason is distinct from 'PAYOUT_RECORD'
-        and items.exclusion_reason is distinct from 'FUTURE_DATED'
 ),
 
 cost_sums as (
@@ -105,8 +105,8 @@ cost_sums as (
 cost_measures as (
     select
         cost_sums.value_date, market, method_type, network, processor, cost_sums.currency,
-        sum({{ to_reporting_minor('cost_sums.settled_minor', 'gross_rate.rate', 'gross_rate.exponent', 'gross_rate.reporting_exponent') }}) as settled_reporting_minor,
-        sum({{ to_reporting_minor('cost_sums.cost_minor', 'fee_rate.rate', 'fee_rate.exponent', 'fee_rate.reporting_exponent') }}) as cost_reporting_minor
+        {{ sum_or_null(to_reporting_minor('cost_sums.settled_minor', 'gross_rate.rate', 'gross_rate.exponent', 'gross_rate.reporting_exponent')) }} as settled_reporting_minor,
+        {{ sum_or_null(to_reporting_minor('cost_sums.cost_minor', 'fee_rate.rate', 'fee_rate.exponent', 'fee_rate.reporting_exponent')) }} as cost_reporting_minor
     from cost_sums
     left join rates as gross_rate on cost_sums.currency = gross_rate.currency and cost_sums.value_date = gross_rate.rate_date
     left join rates as fee_rate on cost_sums.fee_currency = fee_rate.currency and cost_sums.value_date = fee_rate.rate_date
@@ -115,9 +115,10 @@ cost_measures as (
 
 -- Captures whose payout reached the bank in this close, found by the batch that carried them.
 banked_batches as (
-    select batch_key, reported_date as value_date
+    select batch_key, min(reported_date) as value_date
     from items
     where reconciliation = 'processor_bank' and side = 'left' and status = 'matched' and batch_key is not null
+    group by batch_key
 ),
 
 settled_lines as (
@@ -190,8 +191,8 @@ totals as (
         sum(refunded_minor)::bigint as refunded_minor,
         sum(dispute_count)::bigint as dispute_count,
         sum(fraud_dispute_count)::bigint as fraud_dispute_count,
-        sum(settled_reporting_minor)::bigint as settled_reporting_minor,
-        sum(cost_reporting_minor)::bigint as cost_reporting_minor,
+        {{ sum_or_null('settled_reporting_minor') }}::bigint as settled_reporting_minor,
+        {{ sum_or_null('cost_reporting_minor') }}::bigint as cost_reporting_minor,
         sum(banked_count)::bigint as banked_count,
         sum(settlement_lag_days_total)::bigint as settlement_lag_days_total
     from measures

@@ -17,10 +17,10 @@ final as (
         summary.currency,
         coalesce(sum(summary.item_count) filter (where summary.status = 'matched'), 0)::bigint as matched_count,
         coalesce(sum(summary.gross_amount_minor) filter (where summary.status = 'matched'), 0)::bigint as matched_minor,
-        coalesce(sum(summary.reporting_gross_amount_minor) filter (where summary.status = 'matched'), 0)::bigint as matched_reporting_minor,
+        {{ sum_or_null('summary.reporting_gross_amount_minor', "summary.status = 'matched'") }}::bigint as matched_reporting_minor,
         coalesce(sum(summary.item_count) filter (where summary.status = 'matched' or not codes.is_timing), 0)::bigint as due_count,
         coalesce(sum(summary.gross_amount_minor) filter (where summary.status = 'matched' or not codes.is_timing), 0)::bigint as due_minor,
-        coalesce(sum(summary.reporting_gross_amount_minor) filter (where summary.status = 'matched' or not codes.is_timing), 0)::bigint as due_reporting_minor
+        {{ sum_or_null('summary.reporting_gross_amount_minor', "summary.status = 'matched' or not codes.is_timing") }}::bigint as due_reporting_minor
     from summary
     left join codes on summary.outcome = codes.break_code
     where summary.status in ('matched', 'open')

@@ -96,6 +96,15 @@ source_to_raw as (
         ) }}
     from compared_batches
     group by table_name, measure, currency
+    union all
+    -- Batch by batch, so that two losses cannot make up for each other.
+    select
+        {{ proof_line(
+            'source_to_raw', "table_name || '.' || measure || ' by batch'", 'currency',
+            'count(*)', 'count(*) filter (where expected_count = actual_count and expected_total = actual_total)', '0', '0'
+        ) }}
+    from compared_batches
+    group by table_name, measure, currency
 ),
 
 -- 2. Nothing is lost or altered between raw and staging: every row, every amount that has a control total.

@@ -17,7 +17,9 @@ matches as (
 ),
 
 rules as (
-    select * from {{ ref('match_rules') }}
+    select *
+    from {{ ref('match_rules') }}
+    where valid_from <= {{ business_date() }} and coalesce(valid_to, 'infinity'::date) > {{ business_date() }}
 ),
 
 expected_fees as (
@@ -61,7 +63,15 @@ paired as (
         min(items.value_date) filter (where items.side = 'left') as left_date,
         max(items.expected_date) filter (where items.side = 'left') as expected_date,
         min(items.value_date) filter (where items.side = 'right') as right_date,
-        sum(items.fee_minor - expected_fees.expected_fee_minor) as fee_variance_minor
+        sum(items.fee_minor - expected_fees.expected_fee_minor) as fee_variance_minor,
+        bool_or(
+            items.side = 'right'
+            and items.reconciliation = 'payment_processor'
+            and items.item_type = 'capture'
+            and items.currency = items.fee_currency
+            and items.fee_minor <> 0
+            and expected_fees.expected_fee_minor is null
+        ) as has_uncontracted_fee
     from matches
     inner join pairs on matches.group_id = pairs.group_id
     inner join items on matches.item_key = items.item_key
@@ -134,6 +144,7 @@ coded as (
                     or paired.right_date > paired.expected_date + rules.window_days
                 ) then 'DATE_OUT_OF_WINDOW'
                 when abs(paired.fee_variance_minor) > rules.fee_tolerance_minor then 'FEE_VARIANCE'
+                when paired.has_uncontracted_fee then 'FEE_DATA_MISSING'
             end
 
             when items.intrinsic_code is not null then items.intrinsic_code
@@ -239,6 +250,7 @@ final as (
         intrinsic_code,
         is_reversal,
         is_carried,
+        is_entering,
         case when status = 'open' then coalesce(first_seen_business_date, {{ business_date() }}) end as first_seen_business_date,
         case
             when status <> 'open' then null

@@ -30,7 +30,13 @@ classified as (
         substring(described.description from rules.reference_pattern) as payment_reference,
         row_number() over (partition by described.entry_key order by rules.rule_order nulls last) as rule_rank
     from described
-    left join rules on described.description ~* rules.text_pattern
+    left join rules
+        on described.description ~* rules.text_pattern
+        and (
+            rules.direction = 'any'
+            or (rules.direction = 'debit' and described.amount_minor < 0)
+            or (rules.direction = 'credit' and described.amount_minor >= 0)
+        )
 ),
 
 final as (

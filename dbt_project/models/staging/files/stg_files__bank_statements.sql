@@ -1,25 +1,26 @@
--- This close's statements, and for each account the last one before them.
+-- This close's statements, and of each account the last one that earlier closes knew up to the business date.
 with
 
 consumed as (
     {{ consumed_rows('files', 'bank_statements') }}
 ),
 
-wanted as (
-    select distinct bank_account from consumed
-),
-
 earlier as (
     select
         bank_statements.*,
         row_number() over (
-            partition by bank_statements.bank_account
-            order by bank_statements.closing_date desc, bank_statements.sequence_number desc nulls last
+            partition by bank_statements.bank_account, bank_statements.currency
+            order by
+                bank_statements.closing_date desc,
+                bank_statements.sequence_number desc nulls last,
+                bank_statements.file_id desc,
+                bank_statements.statement_no desc
         ) as recency_rank
     from {{ source('files', 'bank_statements') }} as bank_statements
-    inner join wanted on bank_statements.bank_account = wanted.bank_account
     inner join {{ ref('stg_visible_batches') }} as visible on bank_statements.batch_id = visible.batch_id
-    where not visible.is_consumed_now and bank_statements.closing_minor is not null
+    where not visible.is_consumed_now
+        and bank_statements.closing_minor is not null
+        and bank_statements.closing_date <= {{ business_date() }}
 ),
 
 final as (

@@ -12,7 +12,7 @@ published as (
         ) as version_rank
     from {{ source('files', 'fx_rates') }} as fx_rates
     inner join {{ ref('stg_visible_batches') }} as visible on fx_rates.batch_id = visible.batch_id
-    where fx_rates.rate_date > {{ business_date() }} - 60
+    where fx_rates.rate_date > {{ business_date() }} - 410
 ),
 
 treasury as (

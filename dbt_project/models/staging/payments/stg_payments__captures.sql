@@ -26,6 +26,7 @@ final as (
         prior_currency,
         has_prior_version,
         version_rank,
+        version_no,
         batch_id
     from consumed
 )

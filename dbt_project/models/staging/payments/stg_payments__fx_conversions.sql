@@ -1,7 +1,7 @@
 with
 
 consumed as (
-    {{ consumed_versions('payments', 'fx_conversions', ['fx_conversion_id'], ['sell_amount_minor', 'buy_amount_minor']) }}
+    {{ consumed_versions('payments', 'fx_conversions', ['fx_conversion_id'], ['sell_amount_minor', 'sell_currency', 'buy_amount_minor', 'buy_currency']) }}
 ),
 
 final as (
@@ -27,9 +27,12 @@ final as (
 
         -- what stood before this close
         prior_sell_amount_minor,
+        prior_sell_currency,
         prior_buy_amount_minor,
+        prior_buy_currency,
         has_prior_version,
         version_rank,
+        version_no,
         batch_id
     from consumed
 )

@@ -1,7 +1,7 @@
 with
 
 consumed as (
-    {{ consumed_versions('payments', 'payouts', ['payout_id'], ['amount_minor', 'status']) }}
+    {{ consumed_versions('payments', 'payouts', ['payout_id'], ['amount_minor', 'fee_minor', 'currency', 'status']) }}
 ),
 
 final as (
@@ -26,9 +26,12 @@ final as (
 
         -- what stood before this close
         prior_amount_minor,
+        prior_fee_minor,
+        prior_currency,
         prior_status,
         has_prior_version,
         version_rank,
+        version_no,
         batch_id
     from consumed
 )

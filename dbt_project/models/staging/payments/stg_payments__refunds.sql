@@ -29,6 +29,7 @@ final as (
         prior_status,
         has_prior_version,
         version_rank,
+        version_no,
         batch_id
     from consumed
 )

@@ -96,3 +96,16 @@ def test_ties_go_to_the_even_neighbour(value: str, rounded: int) -> None:
 def test_rounding_refuses_what_no_bigint_holds(value: str) -> None:
     with pytest.raises(money.AmountError):
         money.round_half_even(Decimal(value))
+
+
+@pytest.mark.parametrize(
+    ("hundredths", "currency", "minor"), [(123400, "JPY", 1234), (-5, "KWD", -50), (101, "EUR", 101), (0, "JPY", 0)]
+)
+def test_hundredths_become_minor_units(hundredths: int, currency: str, minor: int) -> None:
+    assert money.from_hundredths(hundredths, currency) == minor
+
+
+@pytest.mark.parametrize(("hundredths", "currency"), [(123450, "JPY"), (-1, "JPY"), (100, "XXX"), (2**63, "EUR")])
+def test_hundredths_that_are_no_minor_units_are_refused(hundredths: int, currency: str) -> None:
+    with pytest.raises(money.AmountError):
+        money.from_hundredths(hundredths, currency)

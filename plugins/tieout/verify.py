@@ -126,7 +126,9 @@ def _manifests(cursor: Any, wanted: list[int]) -> list[_Batch]:
     missing = set(wanted) - {row[0] for row in rows}
     if missing or not rows:
         named = ", ".join(map(str, sorted(missing)))
-        raise VerifyError(f"no batch {named} in ops.batches, which lists all there are" if missing else "nothing was loaded yet")
+        raise VerifyError(
+            f"no batch {named} in ops.batches, which lists all there are" if missing else "nothing was loaded yet"
+        )
     cursor.execute(
         "select batch_id, measure, currency, row_count, sum_minor from ops.batch_totals where batch_id = any(%s)",
         ([row[0] for row in rows],),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, date, datetime, timedelta
-from typing import NamedTuple
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from psycopg2.extensions import connection as Connection
@@ -70,3 +70,69 @@ def read_calendar(connection: Connection, book: str) -> BusinessCalendar:
         cursor.execute("select currency, holiday from rules.holidays")
         holidays = frozenset((currency, day) for currency, day in cursor.fetchall())
     return BusinessCalendar(ZoneInfo(found[0]), found[1], weekends, holidays)
+
+
+class DateRefused(ValueError):
+    """A date or time that was asked for is none, or cannot be worked on; the message says what can be asked for."""
+
+
+def parse_date(value: Any, name: str) -> date | None:
+    """An ISO date, None for an empty value.
+
+    :raises DateRefused: it is no date.
+    """
+    if value in (None, "", "None"):
+        return None
+    try:
+        return date.fromisoformat(str(value))
+    except ValueError as error:
+        raise DateRefused(f"{name} must be a date such as 2026-10-28, got {str(value)[:40]!r}") from error
+
+
+def parse_moment(value: Any, name: str) -> datetime | None:
+    """An ISO date and time, None for an empty value.
+
+    :raises DateRefused: it is no time.
+    """
+    if value in (None, "", "None"):
+        return None
+    try:
+        return datetime.fromisoformat(str(value))
+    except ValueError as error:
+        example = "2026-10-19T00:00:00+02:00"
+        raise DateRefused(f"{name} must be a time such as {example}, got {str(value)[:40]!r}") from error
+
+
+def refuse_unended(day: date, zone: tzinfo, as_of: datetime) -> None:
+    """A day that goes on, or has not come, cannot be loaded or closed as a whole: a slip of the pen would stand.
+
+    :raises DateRefused: the day has not ended at ``as_of``.
+    """
+    today = as_of.astimezone(zone).date()
+    if day >= today:
+        raise DateRefused(
+            f"business_date {day} has not ended: the clock says {as_of.astimezone(zone):%Y-%m-%d %H:%M} ({zone}). "
+            f"Ask for {today - timedelta(days=1)} or an earlier date"
+            " (in the sandbox, `tieout sandbox advance` moves the clock)"
+        )
+
+
+def asked_interval(
+    zone: ZoneInfo, as_of: datetime, asked_at: datetime, business_date: Any, interval_start: Any
+) -> tuple[date, datetime, datetime]:
+    """Business date and its interval ``[start, next local midnight)`` in the zone.
+
+    Without a date it is the day before ``asked_at``; without a start, the local midnight the day begins with. A start
+    without zone is local time.
+
+    :raises DateRefused: a value is no date or time, the interval is empty, or the day has not ended at ``as_of``.
+    """
+    day = parse_date(business_date, "business_date") or asked_at.astimezone(zone).date() - timedelta(days=1)
+    end = datetime.combine(day + timedelta(days=1), datetime.min.time(), zone)
+    start = parse_moment(interval_start, "interval_start") or datetime.combine(day, datetime.min.time(), zone)
+    if start.tzinfo is None:
+        start = start.replace(tzinfo=zone)
+    if start >= end:
+        raise DateRefused(f"interval_start {start.isoformat()} lies after the end of {day}, {end.isoformat()}")
+    refuse_unended(day, zone, as_of)
+    return day, start, end

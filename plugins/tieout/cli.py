@@ -95,7 +95,7 @@ def warehouse(role: str = "postgres") -> Iterator[Connection]:
             connection.close()
         return
     machine = Machine()
-    if not machine.settings.sandbox:
+    if not machine.settings.deployed:
         raise UsageError(f"{machine.state} holds no books yet: `make run` makes some, or set TIEOUT_WAREHOUSE_DSN")
     with machine.databases() as cluster, cluster.connect("warehouse", role) as connection:
         yield connection

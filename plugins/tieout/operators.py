@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from datetime import date, datetime, timedelta, tzinfo
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,25 +96,6 @@ def business_clock(connection: PgConnection) -> datetime:
     return row[0]  # type: ignore[no-any-return]
 
 
-def _parse_date(value: Any, name: str) -> date | None:
-    if value in (None, "", "None"):
-        return None
-    try:
-        return date.fromisoformat(str(value))
-    except ValueError as error:
-        raise AirflowFailException(f"{name} must be a date such as 2026-10-28, got {str(value)[:40]!r}") from error
-
-
-def _parse_moment(value: Any, name: str) -> datetime | None:
-    if value in (None, "", "None"):
-        return None
-    try:
-        return datetime.fromisoformat(str(value))
-    except ValueError as error:
-        example = "2026-10-19T00:00:00+02:00"
-        raise AirflowFailException(f"{name} must be a time such as {example}, got {str(value)[:40]!r}") from error
-
-
 def _require_name(value: str, name: str) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ValueError(f"{name} must be a name of letters, digits, '_', '.' or '-', got {value!r}")
@@ -124,43 +105,19 @@ def _require_name(value: str, name: str) -> str:
 def resolve_interval(
     context: Context, connection: PgConnection, book: str, business_date: Any, interval_start: Any
 ) -> tuple[date, datetime, datetime]:
-    """Business date and its interval ``[start, next local midnight)`` in the book's zone.
-
-    Without a date it is the day before the run's (its data interval's end, or when it was asked for); without a
-    start, the local midnight the day begins with. A start without zone is the book's local time.
+    """Business date and interval in the book's zone; without a date, the day before the run's.
 
     :raises AirflowFailException: a parameter is no date or time, or the day has not ended by the business clock.
     """
-    from tieout.business_days import read_calendar
+    from tieout.business_days import DateRefused, asked_interval, read_calendar
 
     with connection:
         zone = read_calendar(connection, book).zone
-    day = _parse_date(business_date, "business_date")
-    if day is None:
-        moment = context.get("data_interval_end") or context["dag_run"].run_after
-        day = moment.astimezone(zone).date() - timedelta(days=1)
-    end = datetime.combine(day + timedelta(days=1), datetime.min.time(), zone)
-    start = _parse_moment(interval_start, "interval_start") or datetime.combine(day, datetime.min.time(), zone)
-    if start.tzinfo is None:
-        start = start.replace(tzinfo=zone)
-    if start >= end:
-        raise AirflowFailException(f"interval_start {start.isoformat()} lies after the end of {day}, {end.isoformat()}")
-    refuse_unended(day, zone, business_clock(connection))
-    return day, start, end
-
-
-def refuse_unended(day: date, zone: tzinfo, as_of: datetime) -> None:
-    """A day that goes on, or has not come, cannot be loaded or closed as a whole: a slip of the pen would stand.
-
-    :raises AirflowFailException: the day has not ended at ``as_of``; the message says which date can be asked for.
-    """
-    today = as_of.astimezone(zone).date()
-    if day >= today:
-        raise AirflowFailException(
-            f"business_date {day} has not ended: the clock says {as_of.astimezone(zone):%Y-%m-%d %H:%M} ({zone}). "
-            f"Ask for {today - timedelta(days=1)} or an earlier date"
-            " (in the sandbox, `tieout sandbox advance` moves the clock)"
-        )
+    asked_at = context.get("data_interval_end") or context["dag_run"].run_after
+    try:
+        return asked_interval(zone, business_clock(connection), asked_at, business_date, interval_start)
+    except DateRefused as error:
+        raise AirflowFailException(str(error)) from error
 
 
 class ExtractSnapshotOperator(BaseOperator):
@@ -318,29 +275,31 @@ class OpenCloseOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Open it; returns the close for the tasks that follow."""
-        from tieout.business_days import read_calendar
+        from tieout.business_days import DateRefused, parse_date, read_calendar, refuse_unended
         from tieout.close import CloseRefused, open_close
 
-        day = _parse_date(self.business_date, "business_date") or self._announced(context)
         with warehouse(self.warehouse_conn_id) as connection:
-            as_of = business_clock(connection)
-            with connection:
-                zone = read_calendar(connection, self.book).zone
-            refuse_unended(day, zone, as_of)
             try:
+                day = parse_date(self.business_date, "business_date") or self._announced(context)
+                as_of = business_clock(connection)
+                with connection:
+                    zone = read_calendar(connection, self.book).zone
+                refuse_unended(day, zone, as_of)
                 opened = open_close(connection, self.book, day, as_of)
-            except CloseRefused as error:
+            except (CloseRefused, DateRefused) as error:
                 raise AirflowFailException(str(error)) from error
         self.log.info("close %s of %s for %s is %s", opened.close_id, self.book, opened.business_date, opened.state)
         return {name: str(value) if isinstance(value, date) else value for name, value in asdict(opened).items()}
 
     def _announced(self, context: Context) -> date:
+        from tieout.business_days import parse_date
+
         announced = [
             day
             for events in (context.get("triggering_asset_events") or {}).values()
             for event in events
             if (event.extra or {}).get("book", self.book) == self.book
-            and (day := _parse_date((event.extra or {}).get("business_date"), "business_date of the asset event"))
+            and (day := parse_date((event.extra or {}).get("business_date"), "business_date of the asset event"))
         ]
         if not announced:
             raise AirflowFailException(

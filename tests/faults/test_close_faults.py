@@ -220,3 +220,21 @@ def test_a_forged_seal_is_found(published: Warehouse) -> None:
     ((severity, message),) = chain_findings(published)
     assert severity == "fail"
     assert "seal 2" in message
+
+
+def test_a_builder_that_was_overtaken_can_change_nothing(published: Warehouse) -> None:
+    ((close_id,),) = published.query("select close_id from ops.closes where business_date = %s", (DAY,))
+    asked = "select count(*), sum(balance_minor) from accounting.trial_balance where close_id = %s"
+    before = published.query(asked, (close_id,))
+    assert before[0][0] > 0
+    ((parent, builder),) = published.query(
+        "select coalesce(parent_close_id, 0), builder from ops.closes where close_id = %s", (close_id,)
+    )
+    # The very builder that built it, awake again after the publication: even an empty rebuild is refused.
+    variables = {
+        "close_id": close_id, "parent_close_id": parent, "business_date": DAY.isoformat(), "builder": builder,
+    }  # fmt: skip
+    results = published.runner.run(["run", "--select", "trial_balance"], variables, name="zombie")
+    assert [result.status for result in results] == ["error"]
+    assert "is not being built by this run any more" in results[0].message
+    assert published.query(asked, (close_id,)) == before

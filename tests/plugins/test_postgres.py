@@ -98,9 +98,7 @@ def test_root_in_a_closed_folder_is_told_which_folder(folder: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root runs the server as another user")
-def test_root_gets_a_copy_of_binaries_the_server_cannot_reach(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_root_gets_a_copy_of_binaries_the_server_cannot_reach(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = postgres.closed_to_others
     monkeypatch.setattr(postgres, "closed_to_others", lambda p: p if "site-packages" in str(p) else real(p))
     server = Cluster(folder / "pg", free_port())

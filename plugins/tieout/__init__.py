@@ -4,7 +4,8 @@ The way of a row, module by module:
 
     sources      the registry of source tables, read from the dbt source YAML
     batches      manifest and control totals of a load, taken alike at the source and in ``raw``
-    snapshot     extracts the payment system: one snapshot, verified batches in ``raw``
+    snapshot     extracts the payment system: one snapshot, verified batches in ``raw``; ``source_identity`` tells
+                 servers apart, ``failpoints`` stop it where tests say, ``verify`` proves any batch again
     files        one reader a file format; ``money`` holds the exact arithmetic they share
     landing      files a folder receives: identity, proof, quarantine, batches in ``raw``
     close        batches -> dbt -> proof -> publish; ``dbt_runner`` runs the dbt project in process

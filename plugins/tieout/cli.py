@@ -47,6 +47,7 @@ def reported() -> Iterator[None]:
     from tieout.postgres import PostgresError
     from tieout.sandbox import SandboxError
     from tieout.sources import RegistryError
+    from tieout.verify import VerifyError
     from tieout.walkthrough import Interrupted
 
     failures = (LocalError, PostgresError, RegistryError, NothingPublishedError, DbtFailed)
@@ -56,7 +57,7 @@ def reported() -> Iterator[None]:
     except Interrupted as interrupted:
         _complain(f"stopped by {interrupted}; nothing is left running, and the next run continues")
         raise typer.Exit(INTERRUPTED) from None
-    except (UsageError, SandboxError, CloseRefused) as error:
+    except (UsageError, SandboxError, CloseRefused, VerifyError) as error:
         _complain(str(error))
         raise typer.Exit(BAD_INPUT) from None
     except failures as error:
@@ -301,6 +302,27 @@ def proof(
         raise typer.Exit(BAD_INPUT)
     _print_table(("check", "subject", "currency", "expected", "found", "expected minor", "found minor", "proven"), rows)
     if not all(row[-1] for row in rows):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def verify(
+    batches: Annotated[list[int] | None, typer.Argument(metavar="BATCH", help="As in ops.batches; none: all.")] = None,
+) -> None:
+    """Prove loaded batches again, in raw and, where it can still tell, at the source; exit code 1 if one fails."""
+    from tieout.local import Machine
+    from tieout.sources import load_registry
+    from tieout.verify import source_addresses, verify_batches
+
+    with reported(), warehouse("loader") as connection:
+        told = os.environ if os.environ.get("TIEOUT_WAREHOUSE_DSN") else Machine().environment()
+        registry = load_registry()
+        verdicts = verify_batches(connection, registry, batches or (), source_addresses(registry, told))
+    _print_table(
+        ("batch", "source", "table", "against", "holds", "found"),
+        [(v.batch_id, v.source, v.table, v.against, v.holds, v.said) for v in verdicts],
+    )
+    if not all(v.holds or (v.holds is None and v.against == "source") for v in verdicts):
         raise typer.Exit(FAILED)
 
 

@@ -236,3 +236,18 @@ def test_a_changed_currency_is_named(proven: ProvenClose, layer: Layer) -> None:
     ]
     assert verdicts, "no row carries an amount"
     assert [verdict for verdict in verdicts if verdict] == []
+
+
+@pytest.mark.parametrize("event_type", ["merchant_payout", "fx_sold"])
+def test_a_whole_entry_that_vanishes_is_named(closes: Callable[[date], ProvenClose], event_type: str) -> None:
+    """Its legs balance and touch no clearing or bank account: only the count of events tells."""
+    proven = closes(date(2026, 10, 27))
+    with proven._mutated() as cursor:
+        cursor.execute(
+            "delete from accounting.journal_proposed where close_id = %s and entry_key = (select min(entry_key) "
+            "from accounting.journal_proposed where close_id = %s and event_type = %s)",
+            (proven.close_id, proven.close_id, event_type),
+        )
+        assert cursor.rowcount >= 2
+        found = proven._proof_after(cursor, "accounting.journal_proposed")
+    assert [(finding.check, finding.subject) for finding in found] == [("events_to_journal", event_type)]

@@ -7,16 +7,14 @@ bad file never stops the others and a crash leaves nothing of the file it hit.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
-from decimal import Decimal
+from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import psycopg2
 from psycopg2 import sql
@@ -26,23 +24,17 @@ from tieout import files
 from tieout.batches import (
     Totals,
     TotalsMismatchError,
-    hashed_key,
-    key_hash_of,
     loading_transaction,
     open_batch,
     seal_batch,
 )
 from tieout.sources import BATCH_ID, Registry, Table, raw_identifier
+from tieout.spool import CHUNK_BYTES, RefusedContent, Spools
 
 Outcome = Literal["loaded", "known", "quarantined", "waiting", "empty", "failed"]
 
-CHUNK_BYTES = 1 << 20
-SPOOL_BUFFER_BYTES = 1 << 18
 # Names that senders use while they are still writing.
 UNFINISHED_SUFFIXES = (".tmp", ".part")
-# Opens each spooled row, to be replaced by the ids that are known only in the transaction. NUL is in no text of
-# Postgres, so it stands in no row.
-ROW_START = b"\x00"
 
 log = logging.getLogger(__name__)
 
@@ -150,14 +142,14 @@ def _load_file(arrival: _Arrival, warehouse: Connection, tables: dict[str, Table
         if known is not None:
             return known
         with ExitStack() as stack:
-            spools = _Spools(Path(folder), tables, stack)
+            spools = Spools(Path(folder), tables, stack)
             try:
                 reading = files.read(copy, spools.add)
                 spools.finish()
                 return _store(warehouse, outcome, reading, spools, as_of)
             except files.Rejected as rejected:
                 return _quarantine(warehouse, outcome, _storable(str(rejected)), rejected.reading, as_of)
-            except _RefusedContentError as refused:
+            except RefusedContent as refused:
                 return _quarantine(warehouse, outcome, _storable(str(refused)), refused.reading, as_of)
             except TotalsMismatchError as mismatch:
                 log.exception("raw is not what the reader gave for %s", path)
@@ -183,14 +175,6 @@ class _StillMovingError(Exception):
 
 class _UnreadableError(Exception):
     """The landing does not give this one file out."""
-
-
-class _RefusedContentError(Exception):
-    """The content was read, yet may not be stored; carries the reading."""
-
-    def __init__(self, reason: str, reading: files.Reading | None = None) -> None:
-        super().__init__(reason)
-        self.reading = reading
 
 
 def _copy_and_digest(arrival: _Arrival, target: Path) -> str:
@@ -233,118 +217,6 @@ def _local_disk_error(error: OSError) -> OSError:
     return OSError(error.errno, f"{said}Free some space there, or point TMPDIR at another disk")
 
 
-class _Spools:
-    """Rows on their way to COPY: one temporary text file a table, counted and hashed as they pass."""
-
-    def __init__(self, folder: Path, tables: dict[str, Table], stack: ExitStack) -> None:
-        self.row_counts: dict[str, int] = {}
-        self.key_hashes: dict[str, int] = {}
-        self._files: dict[str, BinaryIO] = {}
-        self._keys: dict[str, tuple[int, ...]] = {}
-        self._widths: dict[str, int] = {}
-        self._folder = folder
-        self._tables = tables
-        self._stack = stack
-
-    def add(self, name: str, row: tuple[Any, ...]) -> None:
-        """Take one row of a table, its values in the order declared, without ``file_id``."""
-        spool = self._files.get(name) or self._open(name)
-        if len(row) != self._widths[name]:
-            raise ValueError(f"a row of {name} has {len(row)} values, {self._widths[name]} columns are declared")
-        text = "\t".join(map(_copy_text, row))
-        try:
-            encoded = text.encode()
-        except UnicodeEncodeError as error:
-            raise _RefusedContentError(f"{name}, row {self.row_counts[name] + 1}: text is no valid Unicode") from error
-        if ROW_START in encoded:
-            raise _RefusedContentError(f"{name}, row {self.row_counts[name] + 1}: text holds a NUL character")
-        spool.write(ROW_START + encoded + b"\n")
-        self.row_counts[name] += 1
-        self.key_hashes[name] += key_hash_of([row[position] for position in self._keys[name]])
-
-    def finish(self) -> None:
-        """All rows are there: write out what is buffered."""
-        for spool in self._files.values():
-            spool.flush()
-
-    def tables(self) -> Iterator[Table]:
-        """Tables that got rows, in the order declared."""
-        return (table for name, table in self._tables.items() if name in self._files)
-
-    def stream(self, name: str, batch_id: int, file_id: int) -> _Numbered:
-        """A table's rows for COPY, with their ids."""
-        spool = self._files[name]
-        spool.seek(0)
-        return _Numbered(spool, f"{batch_id}\t{file_id}\t".encode())
-
-    def _open(self, name: str) -> BinaryIO:
-        table = self._tables.get(name)
-        if table is None:
-            raise ValueError(
-                f"rows for {name}, which no source of kind file declares: declare it in the dbt source YAML"
-            )
-        names = table.column_names[1:]
-        self._widths[name] = len(names)
-        self._keys[name] = tuple(names.index(key) for key in hashed_key(table))
-        self.row_counts[name] = self.key_hashes[name] = 0
-        opened = (self._folder / f"{name}.copy").open("w+b", buffering=SPOOL_BUFFER_BYTES)
-        self._files[name] = self._stack.enter_context(opened)
-        return opened
-
-
-class _Numbered:
-    """A spool read as COPY text: the mark at each row's start becomes the row's batch and file id."""
-
-    def __init__(self, spool: BinaryIO, ids: bytes) -> None:
-        self._spool = spool
-        self._ids = ids
-
-    def read(self, size: int = CHUNK_BYTES) -> bytes:
-        """The next piece, b"" at the end; a bit more than ``size`` where ids were put in."""
-        return self._spool.read(size).replace(ROW_START, self._ids)
-
-
-def _copy_text(value: Any) -> str:
-    """One value as a field of COPY's text format; only types whose text is exact, so no float."""
-    spell = _SPELLINGS.get(type(value))
-    if spell is None:
-        raise TypeError(
-            f"{value!r} ({type(value).__name__}) has no exact text: readers give None, str, bool, int, Decimal, date, "
-            "datetime or dict"
-        )
-    return spell(value)
-
-
-def _escaped(text: str) -> str:
-    # The backslash first: the others bring one of their own. Four searches beat one translation table twice over.
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
-
-
-def _spelled_number(value: Decimal) -> str:
-    if not value.is_finite():
-        raise ValueError(f"{value} is no number that can be stored")
-    return format(value, "f")
-
-
-def _spelled_moment(value: datetime) -> str:
-    if value.tzinfo is None:
-        raise ValueError(f"{value} has no time zone")
-    return value.isoformat()
-
-
-_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-_SPELLINGS: dict[type, Callable[[Any], str]] = {
-    type(None): lambda _: "\\N",
-    str: _escaped,
-    bool: lambda value: "t" if value else "f",
-    int: str,
-    Decimal: _spelled_number,
-    datetime: _spelled_moment,
-    date: date.isoformat,
-    dict: lambda value: _escaped(_json.encode(value)),
-}
-
-
 def _find_known(warehouse: Connection, outcome: FileOutcome) -> FileOutcome | None:
     with loading_transaction(warehouse) as cursor:
         cursor.execute("select file_id, name, status, reason from ops.files where sha256 = %s", (outcome.sha256,))
@@ -357,7 +229,7 @@ def _find_known(warehouse: Connection, outcome: FileOutcome) -> FileOutcome | No
 
 
 def _store(
-    warehouse: Connection, outcome: FileOutcome, reading: files.Reading, spools: _Spools, as_of: datetime
+    warehouse: Connection, outcome: FileOutcome, reading: files.Reading, spools: Spools, as_of: datetime
 ) -> FileOutcome:
     """Everything of one file in one transaction: identity, documents, batches, rows, totals compared."""
     _refuse_stray_totals(reading, spools)
@@ -370,10 +242,10 @@ def _store(
                     _copy_table(cursor, table, file_id, reading, spools, as_of)
     except psycopg2.DataError as error:
         said = str(error).strip().splitlines()[0]
-        raise _RefusedContentError(f"a value does not fit its column: {said}", reading) from error
+        raise RefusedContent(f"a value does not fit its column: {said}", reading) from error
     except psycopg2.IntegrityError as error:
         said = str(error).strip().splitlines()[0]
-        raise _RefusedContentError(f"a row breaks its table's declaration: {said}", reading) from error
+        raise RefusedContent(f"a row breaks its table's declaration: {said}", reading) from error
     if file_id is None:
         return _find_known(warehouse, outcome) or outcome
     return replace(
@@ -381,7 +253,7 @@ def _store(
     )  # fmt: skip
 
 
-def _refuse_stray_totals(reading: files.Reading, spools: _Spools) -> None:
+def _refuse_stray_totals(reading: files.Reading, spools: Spools) -> None:
     """A total for a table without rows says that rows were lost on the way."""
     for (name, measure, currency), (rows, _) in reading.totals.items():
         if rows and not spools.row_counts.get(name):
@@ -421,8 +293,8 @@ def _enter_documents(cursor: Any, file_id: int, reading: files.Reading) -> None:
         )
         earlier_id, earlier_name = cursor.fetchone()
         if earlier_id == file_id:
-            raise _RefusedContentError(f"{kind} {identity} stands in this file twice", reading)
-        raise _RefusedContentError(
+            raise RefusedContent(f"{kind} {identity} stands in this file twice", reading)
+        raise RefusedContent(
             f"{kind} {identity} was already loaded from file {earlier_id} ({earlier_name}): "
             "the same document with other bytes is not loaded twice",
             reading,
@@ -430,7 +302,7 @@ def _enter_documents(cursor: Any, file_id: int, reading: files.Reading) -> None:
 
 
 def _copy_table(
-    cursor: Any, table: Table, file_id: int, reading: files.Reading, spools: _Spools, as_of: datetime
+    cursor: Any, table: Table, file_id: int, reading: files.Reading, spools: Spools, as_of: datetime
 ) -> None:
     batch_id = open_batch(cursor, table, as_of, file_id=file_id)
     columns = sql.SQL(", ").join(map(sql.Identifier, (BATCH_ID, *table.column_names)))

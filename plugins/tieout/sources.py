@@ -26,6 +26,8 @@ INTEGER_TYPES = ("bigint", "integer", "smallint")
 FILE_KEY_TYPES = (*INTEGER_TYPES, "text", "date")
 RAW_SCHEMA = "raw"
 BATCH_ID = "batch_id"
+# True on a row that says its key is gone at the source, or its line from a new version of the file.
+IS_DELETED = "is_deleted"
 FILE_ID = "file_id"
 HOURS = {"minute": 1 / 60, "hour": 1.0, "day": 24.0}
 
@@ -43,11 +45,15 @@ class RegistryError(ValueError):
 
 @dataclass(frozen=True)
 class Column:
-    """One declared column: its name, its Postgres type as declared, and whether it may be null."""
+    """One declared column: its name, its Postgres type as declared, and whether it may be null.
+
+    ``free_text`` marks text that people type, where a card number may hide.
+    """
 
     name: str
     data_type: str
     not_null: bool
+    free_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,9 @@ class Table:
 
     ``amounts`` maps each amount column (integer minor units) to the column that holds its ISO currency.
     The SLAs are hours: since the last load (warn, error) and since the newest content; None where none is declared.
-    ``connection``, ``source_schema`` and ``mode`` are None for files.
+    ``connection``, ``source_schema`` and ``mode`` are None for files. ``version_key`` tells which rows are versions
+    of the same thing: the key, unless a table of files says otherwise. ``immutable`` are the columns that never change
+    for a key: if one does, the key was used again. All of them are in a table of mode append.
     """
 
     source: str
@@ -65,6 +73,8 @@ class Table:
     description: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+    version_key: tuple[str, ...]
+    immutable: tuple[str, ...]
     cursor: str
     mode: str | None
     amounts: dict[str, str]
@@ -170,8 +180,8 @@ def load_registry(project: Path | None = None) -> Registry:
 def ensure_raw_tables(connection: Connection, registry: Registry) -> list[str]:
     """Create ``raw.<table>`` for every declared table, and add columns declared since; commit.
 
-    A table gets ``batch_id bigint not null`` first, the declared columns, and indexes on ``(batch_id)`` and
-    ``(key..., batch_id)``. Running it again changes nothing. An added column is nullable: older batches lack it.
+    A table gets ``batch_id`` and ``is_deleted`` first, the declared columns, and indexes on ``(batch_id)`` and
+    ``(version_key..., batch_id)``. Running it again changes nothing. An added column is nullable: older batches lack it.
 
     :returns: what was done, one line each.
     :raises RegistryError: a raw column is no longer declared, or with another type; nothing is changed then.
@@ -210,7 +220,10 @@ def raw_identifier(table: Table) -> sql.Identifier:
 
 
 def _creation(table: Table) -> Iterator[tuple[str, sql.Composable]]:
-    columns = [sql.SQL("{} bigint not null").format(sql.Identifier(BATCH_ID))]
+    columns = [
+        sql.SQL("{} bigint not null").format(sql.Identifier(BATCH_ID)),
+        sql.SQL("{} boolean not null default false").format(sql.Identifier(IS_DELETED)),
+    ]
     for column in table.columns:
         rest = sql.SQL(f" {column.data_type}{' not null' if column.not_null else ''}")
         columns.append(sql.Identifier(column.name) + rest)
@@ -219,19 +232,24 @@ def _creation(table: Table) -> Iterator[tuple[str, sql.Composable]]:
         f"created {RAW_SCHEMA}.{table.raw_table}",
         sql.SQL("create table {} ({})").format(target, sql.SQL(", ").join(columns)),
     )
-    for names in ((BATCH_ID,), (*table.key, BATCH_ID)):
+    for names in ((BATCH_ID,), (*table.version_key, BATCH_ID)):
         keys = sql.SQL(", ").join(map(sql.Identifier, names))
         yield f"indexed {RAW_SCHEMA}.{table.raw_table}", sql.SQL("create index on {} ({})").format(target, keys)
 
 
 def _alterations(cursor: Any, table: Table, present: dict[str, str]) -> list[tuple[str, sql.Composable]]:
     where = f"{RAW_SCHEMA}.{table.raw_table}"
-    for name in present.keys() - {BATCH_ID, *table.column_names}:
+    for name in present.keys() - {BATCH_ID, IS_DELETED, *table.column_names}:
         raise RegistryError(
             f"{where} has a column {name} that {table.source}.{table.name} no longer declares: raw never loses data, "
             "so declare it again (nullable), or drop it from the raw table by a migration"
         )
     additions: list[tuple[str, sql.Composable]] = []
+    if IS_DELETED not in present:
+        statement = sql.SQL("alter table {} add column {} boolean not null default false").format(
+            raw_identifier(table), sql.Identifier(IS_DELETED)
+        )
+        additions.append((f"added {where}.{IS_DELETED}", statement))
     for column in table.columns:
         if column.name not in present:
             statement = sql.SQL("alter table {} add column {} {}").format(
@@ -288,13 +306,16 @@ def _read_table(where: str, source: str, entry: dict[str, Any], inherited: dict[
     by_name = {column.name: column for column in columns}
     if len(by_name) < len(columns):
         raise RegistryError(f"{where}: declares a column twice")
-    if BATCH_ID in by_name:
-        raise RegistryError(f"{where}: {BATCH_ID} is added to every raw table and may not be declared")
+    for name in (BATCH_ID, IS_DELETED):
+        if name in by_name:
+            raise RegistryError(f"{where}: {name} is added to every raw table and may not be declared")
     key, amounts = tuple(meta["key"]), dict(meta.get("amounts") or {})
-    for name in (*key, meta["cursor"], *amounts, *amounts.values()):
+    version_key = tuple(meta.get("version_key") or key)
+    immutable = tuple(by_name) if meta.get("mode") == "append" else tuple(meta.get("immutable") or ())
+    for name in (*key, *version_key, *immutable, meta["cursor"], *amounts, *amounts.values()):
         if name not in by_name:
             raise RegistryError(f"{where}: meta names {name}, which is no declared column")
-    for name in key:
+    for name in (*key, *version_key):
         if not by_name[name].not_null:
             raise RegistryError(f"{where}: {name} is part of the key, so it needs the constraint not_null")
     for name in amounts:
@@ -320,6 +341,8 @@ def _read_table(where: str, source: str, entry: dict[str, Any], inherited: dict[
         description=str(entry.get("description", "")),
         columns=columns,
         key=key,
+        version_key=version_key,
+        immutable=immutable,
         cursor=str(meta["cursor"]),
         mode=_one_of(meta["mode"], MODES, f"{where}: meta.mode") if snapshot else None,
         amounts=amounts,
@@ -343,7 +366,11 @@ def _read_column(where: str, entry: dict[str, Any]) -> Column:
     if not TYPE_PATTERN.fullmatch(str(data_type).lower()):
         raise RegistryError(f"{where}: column {name}: {data_type!r} is not the name of a Postgres type")
     constraints = {constraint.get("type") for constraint in entry.get("constraints") or []}
-    return Column(str(name), str(data_type).lower(), "not_null" in constraints)
+    meta = {**(entry.get("meta") or {}), **((entry.get("config") or {}).get("meta") or {})}
+    free_text = bool(meta.get("free_text"))
+    if free_text and str(data_type).lower() != "text":
+        raise RegistryError(f"{where}: column {name} is free_text, so it must be text, not {data_type}")
+    return Column(str(name), str(data_type).lower(), "not_null" in constraints, free_text)
 
 
 def _pick(entry: dict[str, Any], setting: str, default: Any = None) -> Any:

@@ -209,6 +209,7 @@ def test_raw_tables_are_made_once(tmp_path: Path, cluster: Cluster, database: Ca
         assert ensure_raw_tables(connection, registry) == []
         assert columns_of(connection, "raw.shop_orders") == [
             ("batch_id", "bigint", True),
+            ("is_deleted", "boolean", True),
             ("order_id", "text", True),
             ("amount_minor", "bigint", True),
             ("currency", "text", False),

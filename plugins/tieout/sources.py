@@ -181,7 +181,8 @@ def ensure_raw_tables(connection: Connection, registry: Registry) -> list[str]:
     """Create ``raw.<table>`` for every declared table, and add columns declared since; commit.
 
     A table gets ``batch_id`` and ``is_deleted`` first, the declared columns, and indexes on ``(batch_id)`` and
-    ``(version_key..., batch_id)``. Running it again changes nothing. An added column is nullable: older batches lack it.
+    ``(version_key..., batch_id)``. Running it again changes nothing. An added column is nullable: older batches lack
+    it.
 
     :returns: what was done, one line each.
     :raises RegistryError: a raw column is no longer declared, or with another type; nothing is changed then.

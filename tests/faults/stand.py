@@ -1,0 +1,412 @@
+"""What the fault tests load: a shop's database and a landing folder, each half loaded, and the rest to be loaded.
+
+The first day is in a template, so each test has a warehouse of its own in a tenth of a second. The second day is what
+a run under a fault loads; a quiet run says what raw must be in the end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg2
+
+from tieout.failpoints import VARIABLE, Failpoint
+from tieout.landing import FileOutcome, load_landing
+from tieout.postgres import Cluster, ensure_roles, migrate
+from tieout.snapshot import Batch, take_snapshot
+from tieout.sources import Registry, ensure_raw_tables, load_registry
+
+ROOT = Path(__file__).resolve().parents[2]
+FIXTURES = ROOT / "tests" / "plugins" / "files" / "fixtures"
+DAY = datetime(2026, 10, 19, tzinfo=UTC)
+AS_OF = datetime(2026, 10, 21, 4, tzinfo=UTC)
+# Long enough to see which point was reached and to stop the process there, on a busy machine.
+FREEZE_WITHIN_S = 2.0
+CHILD_TIMEOUT_S = 120
+
+DECLARATION = """
+sources:
+  - name: shop
+    schema: raw
+    config:
+      meta: {owner: payments-data, kind: snapshot, connection: shop, schema: shop, classification: internal,
+             mode: incremental, cursor: updated_at}
+    tables:
+      - name: orders
+        identifier: shop_orders
+        config: {meta: {key: [order_id], amounts: {amount_minor: currency}}}
+        columns:
+          - {name: order_id, data_type: bigint, constraints: [{type: not_null}]}
+          - {name: amount_minor, data_type: bigint, constraints: [{type: not_null}]}
+          - {name: currency, data_type: text, constraints: [{type: not_null}]}
+          - {name: note, data_type: text}
+          - {name: updated_at, data_type: timestamptz, constraints: [{type: not_null}]}
+      - name: lines
+        identifier: shop_lines
+        config: {meta: {key: [order_id, line_no], mode: append}}
+        columns:
+          - {name: order_id, data_type: bigint, constraints: [{type: not_null}]}
+          - {name: line_no, data_type: integer, constraints: [{type: not_null}]}
+          - {name: updated_at, data_type: timestamptz, constraints: [{type: not_null}]}
+"""
+# The moment is the application's: it says when the row was made, not when it could be seen.
+SOURCE_TABLES = """
+create schema shop;
+create table shop.orders (
+    order_id bigint primary key, amount_minor bigint not null, currency text not null, note text,
+    updated_at timestamptz not null default clock_timestamp()
+);
+create table shop.lines (
+    order_id bigint not null, line_no integer not null, updated_at timestamptz not null default clock_timestamp(),
+    primary key (order_id, line_no)
+);
+"""
+FIRST_DAY = """
+insert into shop.orders select i, i * 7, (array['EUR', 'JPY', 'KWD'])[1 + i % 3], null from generate_series(1, 500) i;
+insert into shop.lines select i, 1 from generate_series(1, 500) i;
+"""
+# Wide enough for several pieces of a COPY.
+SECOND_DAY = """
+update shop.orders set amount_minor = amount_minor + 1 where order_id % 5 = 0;
+insert into shop.orders select i, i * 7, 'EUR', repeat(md5(i::text), 30) from generate_series(501, 1500) i;
+insert into shop.lines select i, 1 from generate_series(501, 1500) i;
+"""
+EXTRACT = """
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+import psycopg2
+from tieout.snapshot import take_snapshot
+from tieout.sources import load_registry
+source, warehouse, project, start, as_of = sys.argv[1:]
+start = datetime.fromisoformat(start)
+batches = take_snapshot(
+    source, psycopg2.connect(warehouse), load_registry(Path(project)), "shop", start, start + timedelta(days=1),
+    datetime.fromisoformat(as_of),
+)
+print(*(batch.outcome for batch in batches))
+"""
+LAND = """
+import sys
+from datetime import datetime
+from pathlib import Path
+import psycopg2
+from tieout.landing import load_landing
+from tieout.sources import load_registry
+folder, warehouse, project, as_of = sys.argv[1:]
+outcomes = load_landing(
+    Path(folder), psycopg2.connect(warehouse), load_registry(Path(project)), datetime.fromisoformat(as_of)
+)
+print(*(outcome.outcome for outcome in outcomes))
+# As the operator ends: a file that broke our reader stopped no other one, and the run says so.
+sys.exit(any(outcome.outcome == "failed" for outcome in outcomes))
+"""
+# Numbers that a run which failed has used up are left out, and the clock of the machine.
+SHOP_STATE = {
+    "orders": "select b.interval_start, to_jsonb(r) - 'batch_id' from raw.shop_orders r join ops.batches b "
+    "using (batch_id)",
+    "lines": "select b.interval_start, to_jsonb(r) - 'batch_id' from raw.shop_lines r join ops.batches b "
+    "using (batch_id)",
+    "batches": "select horizon is not null, to_jsonb(b) - array['batch_id', 'loaded_at', 'horizon'] from ops.batches b",
+    "totals": "select b.table_name, b.interval_start, to_jsonb(t) - 'batch_id' from ops.batch_totals t "
+    "join ops.batches b using (batch_id)",
+    "notes": "select b.interval_start, to_jsonb(n) - array['note_id', 'batch_id', 'noted_at'] from ops.load_notes n "
+    "left join ops.batches b using (batch_id)",
+    "orphans": "select batch_id from raw.shop_orders where batch_id not in (select batch_id from ops.batches) "
+    "union all select batch_id from raw.shop_lines where batch_id not in (select batch_id from ops.batches)",
+}
+
+
+class Child:
+    """A load in a process of its own, armed with failpoints."""
+
+    def __init__(self, code: str, arguments: list[str], failpoints: str, environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            env={**os.environ, VARIABLE: failpoints, "PYTHONPATH": str(ROOT / "plugins"), **environment},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.said = ""
+        self.printed = ""
+
+    def freeze_at(self, point: Failpoint) -> None:
+        """Stop the process where it sleeps at a point (armed with :data:`FROZEN`), until :meth:`thaw`."""
+        assert self.process.stderr is not None
+        line = self.process.stderr.readline()
+        reached = time.monotonic()
+        assert line == f"reached {point.value}\n", line + self.process.stderr.read()
+        self.process.send_signal(signal.SIGSTOP)
+        assert time.monotonic() - reached < FREEZE_WITHIN_S, "stopped too late to know where it is"
+
+    def thaw(self) -> None:
+        """Let a stopped process go on."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def end(self) -> int:
+        """Wait for its end; its exit code. ``said`` and ``printed`` hold its standard error and output."""
+        self.printed, self.said = self.process.communicate(timeout=CHILD_TIMEOUT_S)
+        return self.process.returncode
+
+    def close(self) -> None:
+        """Leave no process behind, however the test ended."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+# How a point is armed at which a test wants to freeze a child: when it goes on, the sleep is over.
+FROZEN = f"sleep:{FREEZE_WITHIN_S}"
+
+
+@dataclass
+class Stand:
+    """Databases of one server."""
+
+    cluster: Cluster
+    clones: list[str] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def clone(self, template: str) -> str:
+        """A warehouse of the test's own."""
+        name = f"{template}_{next(self.numbers)}"
+        self.cluster.execute(f"create database {name} template {template}")
+        self.clones.append(name)
+        return name
+
+    def drop_clones(self) -> None:
+        """Every warehouse the test made."""
+        while self.clones:
+            self.cluster.execute(f"drop database {self.clones.pop()} with (force)")
+
+    def execute(self, database: str, statement: str, *arguments: Any) -> None:
+        """Run a statement in a transaction of its own."""
+        with self.cluster.connect(database) as connection, connection.cursor() as cursor:
+            cursor.execute(statement, arguments or None)
+
+    def ask(self, database: str, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        with self.cluster.connect(database) as connection, connection.cursor() as cursor:
+            cursor.execute(statement, arguments or None)
+            return list(cursor.fetchall())
+
+    def digest(self, database: str, state: dict[str, str]) -> dict[str, str]:
+        """Row count and hash of each query's rows, whatever their order."""
+        with self.cluster.connect(database) as connection, connection.cursor() as cursor:
+            found = {}
+            for part, query in state.items():
+                cursor.execute(
+                    "select count(*) || ' rows ' || coalesce(md5(string_agg(q::text, '|' order by q::text)), '') "
+                    f"from ({query}) q"
+                )
+                found[part] = str((cursor.fetchone() or ("",))[0])
+        return found
+
+    def hang_up(self, *databases: str) -> None:
+        """Cut every connection to these databases, as a failed-over server or a firewall does."""
+        self.execute(
+            "postgres",
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = any(%s)",
+            list(databases),
+        )
+
+
+class Load(Protocol):
+    """A load that can be broken: the shop's extraction, or the landing's files."""
+
+    stand: Stand
+    template: str
+    source: str | None
+    points: tuple[Failpoint, ...]
+    before: dict[str, str]
+    after: dict[str, str]
+
+    def digest(self, warehouse: str) -> dict[str, str]:
+        """Everything the load may leave in a warehouse."""
+
+    def again(self, warehouse: str) -> bool:
+        """Run it in this process, whole; whether there was anything to do."""
+
+    def start(self, warehouse: str, failpoints: str = "", **options: Any) -> Child:
+        """Run it in a process of its own."""
+
+
+@dataclass
+class Shop:
+    """A shop on the second day, and a warehouse template that holds the first."""
+
+    stand: Stand
+    project: Path
+    registry: Registry
+    before: dict[str, str] = field(default_factory=dict)
+    after: dict[str, str] = field(default_factory=dict)
+    template: str = "first_day"
+    source: str | None = "shop"
+    points: tuple[Failpoint, ...] = tuple(point for point in Failpoint if not point.value.startswith("landing."))
+
+    def dsn(self, warehouse: str) -> str:
+        """Where the loader finds a warehouse."""
+        return self.stand.cluster.dsn(warehouse, "loader")
+
+    def load(
+        self, warehouse: str, day: int, source: str = "shop", *, dsn: str | None = None, source_dsn: str | None = None
+    ) -> list[Batch]:
+        """Extract the shop of now as the interval of a day; the addresses may be those of proxies."""
+        connection = psycopg2.connect(dsn or self.dsn(warehouse))
+        start = DAY + timedelta(days=day)
+        source_dsn = source_dsn or self.stand.cluster.dsn(source)
+        try:
+            return take_snapshot(
+                source_dsn, connection, self.registry, "shop", start, start + timedelta(days=1), AS_OF
+            )
+        finally:
+            connection.close()
+
+    def again(self, warehouse: str) -> bool:
+        """Load the second day; whether it was not there."""
+        outcomes = {batch.outcome for batch in self.load(warehouse, 1)}
+        assert outcomes in ({"loaded"}, {"committed"}), outcomes
+        return outcomes == {"loaded"}
+
+    def digest(self, warehouse: str) -> dict[str, str]:
+        """Everything an extraction may leave."""
+        return self.stand.digest(warehouse, SHOP_STATE)
+
+    def start(
+        self, warehouse: str, failpoints: str = "", *, dsn: str | None = None, source_dsn: str | None = None,
+        code: str = EXTRACT,
+    ) -> Child:  # fmt: skip
+        """Load the second day in a process of its own."""
+        arguments = [
+            source_dsn or self.stand.cluster.dsn("shop"), dsn or self.dsn(warehouse), str(self.project),
+            (DAY + timedelta(days=1)).isoformat(), AS_OF.isoformat(),
+        ]  # fmt: skip
+        return Child(code, arguments, failpoints, {})
+
+    @classmethod
+    def made(cls, stand: Stand, directory: Path) -> Shop:
+        """Make the shop, load its first day into the template, and learn from a quiet run what the second leaves."""
+        project = directory / "shop"
+        (project / "models").mkdir(parents=True)
+        (project / "models" / "shop.yml").write_text(DECLARATION)
+        shop = cls(stand, project, load_registry(project))
+        make_warehouse(stand.cluster, "empty", shop.registry)
+        stand.cluster.execute(f"create database {shop.template} template empty")
+        stand.cluster.execute("create database shop")
+        stand.execute("shop", SOURCE_TABLES)
+        stand.execute("shop", FIRST_DAY)
+        shop.load(shop.template, 0)
+        stand.execute("shop", SECOND_DAY)
+        quiet = stand.clone(shop.template)
+        shop.before = shop.digest(quiet)
+        assert [batch.row_count for batch in shop.load(quiet, 1)] == [1100, 1000]
+        shop.after = shop.digest(quiet)
+        assert shop.after != shop.before
+        return shop
+
+
+def make_warehouse(cluster: Cluster, name: str, registry: Registry) -> None:
+    """An empty database of this name, migrated, with the declared raw tables."""
+    cluster.execute(f"create database {name}")
+    with cluster.connect(name) as connection:
+        ensure_roles(connection)
+        migrate(connection)
+        ensure_raw_tables(connection, registry)
+
+
+@dataclass
+class Landing:
+    """A landing folder with two files, and a warehouse template into which the first one is loaded."""
+
+    stand: Stand
+    folder: Path
+    registry: Registry
+    state: dict[str, str]
+    before: dict[str, str] = field(default_factory=dict)
+    after: dict[str, str] = field(default_factory=dict)
+    template: str = "first_file"
+    source: str | None = None
+    points: tuple[Failpoint, ...] = tuple(
+        point for point in Failpoint if point.value.startswith(("landing.", "batch."))
+    )
+
+    def dsn(self, warehouse: str) -> str:
+        """Where the loader finds a warehouse."""
+        return self.stand.cluster.dsn(warehouse, "loader")
+
+    def load(self, warehouse: str, *, dsn: str | None = None, folder: Path | None = None) -> list[FileOutcome]:
+        """Load the landing; the address may be that of a proxy."""
+        connection = psycopg2.connect(dsn or self.dsn(warehouse))
+        try:
+            return load_landing(folder or self.folder, connection, self.registry, AS_OF)
+        finally:
+            connection.close()
+
+    def again(self, warehouse: str) -> bool:
+        """Load the landing; whether the second file was not there."""
+        outcomes = [outcome.outcome for outcome in self.load(warehouse)]
+        assert outcomes in (["known", "loaded"], ["known", "known"]), outcomes
+        return outcomes[1] == "loaded"
+
+    def digest(self, warehouse: str) -> dict[str, str]:
+        """Everything a file may leave."""
+        return self.stand.digest(warehouse, self.state)
+
+    def start(
+        self, warehouse: str, failpoints: str = "", *, dsn: str | None = None, folder: Path | None = None,
+        code: str = LAND, environment: dict[str, str] | None = None,
+    ) -> Child:  # fmt: skip
+        """Load the landing in a process of its own."""
+        arguments = [
+            str(folder or self.folder), dsn or self.dsn(warehouse), str(ROOT / "dbt_project"), AS_OF.isoformat()
+        ]  # fmt: skip
+        return Child(code, arguments, failpoints, environment or {})
+
+    @classmethod
+    def made(cls, stand: Stand, directory: Path) -> Landing:
+        """Fill the folder, load the first file into the template, learn from a quiet run what the second leaves."""
+        registry = load_registry(ROOT / "dbt_project")
+        landing = cls(stand, directory / "landing", registry, _landing_state(registry))
+        landing.folder.mkdir()
+        make_warehouse(stand.cluster, landing.template, registry)
+        shutil.copy(FIXTURES / "adyen.csv", landing.folder / "1.csv")
+        assert [outcome.outcome for outcome in landing.load(landing.template)] == ["loaded"]
+        # A statement and its entries: two tables of one file.
+        shutil.copy(FIXTURES / "camt053.xml", landing.folder / "2.xml")
+        quiet = stand.clone(landing.template)
+        landing.before = landing.digest(quiet)
+        assert landing.again(quiet)
+        landing.after = landing.digest(quiet)
+        assert landing.after != landing.before
+        return landing
+
+
+def _landing_state(registry: Registry) -> dict[str, str]:
+    of_file = "(select f.sha256 from ops.files f where f.file_id = {0}.file_id)"
+    state = {
+        table.raw_table: f"select {of_file.format('r')}, to_jsonb(r) - array['batch_id', 'file_id'] "
+        f"from raw.{table.raw_table} r"
+        for table in registry.tables
+        if table.kind == "file"
+    }
+    return {
+        **state,
+        "files": "select to_jsonb(f) - 'file_id' from ops.files f",
+        "documents": f"select {of_file.format('d')}, to_jsonb(d) - 'file_id' from ops.documents d",
+        "batches": f"select {of_file.format('b')}, to_jsonb(b) - array['batch_id', 'file_id', 'loaded_at'] "
+        "from ops.batches b",
+        "totals": "select b.table_name, to_jsonb(t) - 'batch_id' from ops.batch_totals t "
+        "join ops.batches b using (batch_id)",
+        "notes": f"select {of_file.format('n')}, to_jsonb(n) - array['note_id', 'batch_id', 'file_id', 'noted_at'] "
+        "from ops.load_notes n",
+    }

@@ -1,0 +1,110 @@
+"""Loads under faults: at every failpoint, whatever ends the run, one re-run makes raw what a quiet run makes it.
+
+Every point of :class:`Failpoint` is tried, so a new one is tested by being there.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import pytest
+
+from tests.faults.conftest import Loads
+from tests.faults.stand import FROZEN, Child, Landing, Load, Shop
+from tieout.failpoints import Failpoint
+
+POINTS = {"extraction": Shop.points, "files": Landing.points}
+# Reached once for each of the two tables.
+ONCE_A_TABLE = {point for point in Failpoint if point.value.startswith("batch.")} | {Failpoint.MID_COPY}
+TURNS = [
+    (load, point, turn)
+    for load, points in POINTS.items()
+    for point in points
+    for turn in ((1, 2) if point in ONCE_A_TABLE else (1,))
+]
+
+
+def is_done(point: Failpoint) -> bool:
+    """Whether all is committed when a run reaches the point."""
+    return point.value.endswith(".after_commit")
+
+
+def reached(load: Load, turn: int) -> set[Failpoint]:
+    """The points that a quiet run comes by this often."""
+    asked = ",".join(f"{point.value}=sleep:0@{turn}" for point in Failpoint)
+    with closing(load.start(load.stand.clone(load.template), asked)) as child:
+        assert child.end() == 0, child.said
+    return {Failpoint(line.removeprefix("reached ")) for line in child.said.splitlines() if line.startswith("reached ")}
+
+
+def test_every_point_is_reached_by_a_load_that_is_broken_there(loads: Loads) -> None:
+    """The guard of all tests below: a point that nobody comes by would prove nothing."""
+    assert reached(loads.extraction, 1) == set(POINTS["extraction"])
+    assert reached(loads.files, 1) == set(POINTS["files"])
+    assert set(Failpoint) == {*POINTS["extraction"], *POINTS["files"]}
+    assert reached(loads.extraction, 2) == ONCE_A_TABLE & set(POINTS["extraction"])
+    assert reached(loads.files, 2) == ONCE_A_TABLE & set(POINTS["files"])
+
+
+@pytest.mark.parametrize("action", ["kill", "raise"])
+@pytest.mark.parametrize(
+    ("load", "point", "turn"), TURNS, ids=[f"{load}-{point}@{turn}" for load, point, turn in TURNS], indirect=["load"]
+)
+def test_a_run_that_dies_anywhere_leaves_all_or_nothing(load: Load, point: Failpoint, turn: int, action: str) -> None:
+    warehouse = load.stand.clone(load.template)
+    with closing(load.start(warehouse, f"{point.value}={action}@{turn}")) as child:
+        ended = child.end()
+    assert ended == (-signal.SIGKILL if action == "kill" else 1), child.said
+    if action == "raise":
+        assert "FailpointReached" in child.said
+        assert point.value in child.said
+    assert load.digest(warehouse) == (load.after if is_done(point) else load.before)
+    assert load.again(warehouse) == (not is_done(point))
+    assert load.digest(warehouse) == load.after
+
+
+@pytest.fixture
+def frozen(loads: Loads) -> Iterator[list[tuple[str, Load, Failpoint, str, Child]]]:
+    """For every point a run that stands still there: (name, load, point, its warehouse, process)."""
+    with ExitStack() as stack:
+        found = []
+        for name, points in POINTS.items():
+            load: Load = getattr(loads, name)
+            for point in points:
+                warehouse = load.stand.clone(load.template)
+                child = stack.enter_context(closing(load.start(warehouse, f"{point.value}={FROZEN}")))
+                child.freeze_at(point)
+                found.append((f"{name} at {point}", load, point, warehouse, child))
+        yield found
+
+
+@pytest.mark.parametrize("fault", ["source hangs up", "warehouse hangs up", "server stops"])
+def test_a_database_that_goes_away_anywhere_costs_one_rerun(
+    loads: Loads, frozen: list[tuple[str, Load, Failpoint, str, Child]], fault: str
+) -> None:
+    shop = loads.extraction
+    if fault == "server stops":
+        shop.stand.cluster.stop("immediate")
+    else:
+        shop.stand.hang_up(*([shop.source] if fault == "source hangs up" else [run[3] for run in frozen]))
+    for *_, child in frozen:
+        child.thaw()
+    ended = {name: child.end() for name, _, _, _, child in frozen}
+    shop.stand.cluster.start()
+    wrong = []
+    for name, load, point, warehouse, child in frozen:
+        # A source that hangs up when all is read does no harm; whoever says it succeeded has committed.
+        if fault != "source hangs up" and not is_done(point) and ended[name] != 1:
+            wrong.append(f"{name}: ended with {ended[name]}, the fault went unnoticed: {child.said}")
+        expected = load.after if ended[name] == 0 or is_done(point) else load.before
+        if load.digest(warehouse) != expected:
+            wrong.append(f"{name}: neither all nor nothing is there after {ended[name]}: {child.said}")
+        load.again(warehouse)
+        if load.digest(warehouse) != load.after:
+            wrong.append(f"{name}: the re-run did not make it whole")
+    assert wrong == []
+    assert len(frozen) == sum(map(len, POINTS.values()))
+    if fault == "source hangs up":
+        assert 1 in ended.values(), "nobody noticed the source: this run proved nothing"

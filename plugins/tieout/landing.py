@@ -280,7 +280,7 @@ def _enter_file(
 
 def _enter_documents(cursor: Any, file_id: int, reading: files.Reading) -> None:
     # Sorted, so that two runs that hold a document each do not wait for one another.
-    for kind, identity in sorted(reading.documents):
+    for kind, identity, _ in sorted(reading.documents):
         cursor.execute(
             "insert into ops.documents (kind, identity, file_id) values (%s, %s, %s) on conflict do nothing",
             (kind, identity, file_id),

@@ -6,7 +6,6 @@ wait in one temporary file a table.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import date, datetime
@@ -109,8 +108,8 @@ def _copy_text(value: Any) -> str:
     spell = _SPELLINGS.get(type(value))
     if spell is None:
         raise TypeError(
-            f"{value!r} ({type(value).__name__}) has no exact text: readers give None, str, bool, int, Decimal, date, "
-            "datetime or dict"
+            f"{value!r} ({type(value).__name__}) has no exact text: readers give None, str, bool, int, Decimal, date "
+            "or datetime"
         )
     return spell(value)
 
@@ -132,7 +131,6 @@ def _spelled_moment(value: datetime) -> str:
     return value.isoformat()
 
 
-_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _SPELLINGS: dict[type, Callable[[Any], str]] = {
     type(None): lambda _: "\\N",
     str: _escaped,
@@ -141,5 +139,4 @@ _SPELLINGS: dict[type, Callable[[Any], str]] = {
     Decimal: _spelled_number,
     datetime: _spelled_moment,
     date: date.isoformat,
-    dict: lambda value: _escaped(_json.encode(value)),
 }

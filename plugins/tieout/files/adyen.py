@@ -60,18 +60,19 @@ def _read(path: Path, tally: Tally) -> None:
     header = Header(names, line, REQUIRED)
     if source.cut:
         raise Rejected("the file ends within its header", line=line)
+    tally.headers[source.text] = None
     last_needed = max(header.positions[name] for name in REQUIRED)
     batches = Batches(tally)
     for line, cells in records:
         row = dict(zip(header.names, header.fitted(cells, line, last_needed, source.cut), strict=True))
-        settlement = _line(row, line)
+        settlement = _line(row, line, source.text)
         tally.accounts.add(settlement.processor_account)
         tally.seen(settlement.booked_at.date())
         batches.add(settlement, settlement.record_type.lower() == PAYOUT)
     batches.close()
 
 
-def _line(row: dict[str, str], line: int) -> SettlementLine:
+def _line(row: dict[str, str], line: int, record: str) -> SettlementLine:
     for column in ("Merchant Account", "Type", "Net Currency", "Batch Number"):
         if not row[column]:
             raise Rejected("value missing", line=line, column=column)
@@ -113,7 +114,7 @@ def _line(row: dict[str, str], line: int) -> SettlementLine:
         payment_method=row["Payment Method"] or None,
         occurred_at=occurred_at,
         booked_at=_timestamp(row, *BOOKED, line) if row.get(BOOKED[0]) else occurred_at,
-        record=row,
+        record=record,
     )
 
 

@@ -18,8 +18,8 @@ from bai2.constants import TypeCodes, TypeCodeTransaction
 
 from tieout import money
 from tieout.files.lines import whole_text
-from tieout.files.proof import BankEntry, BankStatement, Rejected, Sink, Tally, bounded, count
-from tieout.files.statements import Proof, file_statement
+from tieout.files.proof import BankEntry, BankStatement, Rejected, Sink, Tally, bounded, count, json_text
+from tieout.files.statements import Proof, document_of, file_statement
 
 ORIGIN = "bank"
 OPENS = re.compile(r"\s*01,[^,\n]*,[^,\n]*,\d{6},")
@@ -215,8 +215,9 @@ class _File:
                 customer_reference=customer_reference or None,
                 counterparty=None,
                 remittance=_text(record, 5 + availability) or None,
-                record={"message": "BAI2", "16": record.lines},
+                record=json_text({"message": "BAI2", "16": record.lines}),
             ),
+            document_of(account.statement_no, account.number, account.currency, self.day, None),
         )
 
     def close_account(self, record: Record) -> None:

@@ -3,42 +3,41 @@
 from __future__ import annotations
 
 from tieout import money
-from tieout.files.proof import Rejected, SettlementLine, Tally
+from tieout.files.proof import Document, Rejected, SettlementLine, Tally
 
 
 class Batches:
     """Sums of net per (account, batch, net currency); a batch that has a payout record must come to zero with it.
 
-    ``documents`` is false where the report's own documents are others than its batches.
+    Each batch is a document, except where the reader gives the document of a line with it.
     """
 
-    def __init__(self, tally: Tally, *, documents: bool = True) -> None:
+    def __init__(self, tally: Tally) -> None:
         self._tally = tally
-        self._documents = documents
         self._sums: dict[tuple[str, str, str], int] = {}
         self._payout_lines: dict[tuple[str, str, str], int] = {}
 
-    def add(self, line: SettlementLine, is_payout: bool) -> None:
+    def add(self, line: SettlementLine, is_payout: bool, document: Document | None = None) -> None:
         """Send a line on and count it into its batch; lines outside any batch are only sent on."""
-        self._tally.entries += 1
-        self._tally.add(line.net_currency, line.net_minor)
-        self._tally.emit("settlement_lines", line)
+        tally = self._tally
+        tally.entries += 1
+        tally.add(line.net_currency, line.net_minor)
         if line.batch_reference is None:
+            tally.emit("settlement_lines", line, document)
             return
         key = (line.processor_account, line.batch_reference, line.net_currency)
+        tally.emit("settlement_lines", line, document or tally.document("settlement_batch", tally.origin, *key))
         self._sums[key] = self._sums.get(key, 0) + line.net_minor
-        self._tally.statements = len(self._sums)
+        tally.statements = len(self._sums)
         if is_payout:
             self._payout_lines[key] = line.line_no
 
     def close(self) -> None:
-        """Note each batch as a document and prove those that have a payout record.
+        """Prove the batches that have a payout record.
 
         :raises Rejected: the lines of a batch do not come to zero with its payout (SPLIT_MISMATCH).
         """
         tally = self._tally
-        for account, batch, currency in self._sums if self._documents else ():
-            tally.document("settlement_batch", tally.origin, account, batch, currency)
         off = {key: self._sums[key] for key in self._payout_lines if self._sums[key]}
         if not off:
             tally.balance = "ok" if self._payout_lines else "-"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tieout.files.batches import Batches
 from tieout.files.json_items import Item, begins_with_json, load, numbered
-from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, calendar_date, refuse_amount
+from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, calendar_date, json_text, refuse_amount
 from tieout.money import AmountError, exact
 
 PROCESSOR = "braintree"
@@ -43,7 +43,7 @@ def read(path: Path, sink: Sink) -> Tally:
 
 
 def _read(path: Path, tally: Tally) -> None:
-    batches = Batches(tally, documents=False)
+    batches = Batches(tally)
     for item in numbered(load(path)):
         if "amountDisputed" in item.value:
             raise Rejected(
@@ -61,11 +61,11 @@ def _read(path: Path, tally: Tally) -> None:
         tally.accounts.add(line.processor_account)
         tally.seen(line.booked_at.date())
         # Sales and refunds of one date come in reports of their own: each is a document.
-        tally.document(
+        document = tally.document(
             "settlement_batch", PROCESSOR, line.processor_account, str(line.batch_reference), line.net_currency,
             line.record_type,
         )  # fmt: skip
-        batches.add(line, is_payout=False)
+        batches.add(line, is_payout=False, document=document)
     batches.close()
 
 
@@ -112,7 +112,7 @@ def _line(item: Item) -> SettlementLine:
         payment_method=None,
         occurred_at=item.instant("createdAt"),
         booked_at=datetime(day.year, day.month, day.day, tzinfo=UTC),
-        record=item.value,
+        record=json_text(item.value),
     )
 
 

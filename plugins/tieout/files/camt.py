@@ -19,8 +19,8 @@ from typing import Any
 from lxml import etree
 
 from tieout.files.lines import whole_bytes
-from tieout.files.proof import BankEntry, BankStatement, Rejected, Sink, Tally, calendar_date
-from tieout.files.statements import Amount, Balance, Proof, file_statement
+from tieout.files.proof import BankEntry, BankStatement, Rejected, Sink, Tally, calendar_date, json_text
+from tieout.files.statements import Amount, Balance, Proof, document_of, file_statement
 from tieout.money import AmountError, exact
 
 ORIGIN = "bank"
@@ -248,8 +248,9 @@ class _Statement:
                 customer_reference=_reference(only),
                 counterparty=_counterparty(only, credit=amount.exact >= 0),
                 remittance=_remittance(element, details),
-                record={"message": self.tally.format, "entry": _as_record(element)},
+                record=json_text({"message": self.tally.format, "entry": _as_record(element)}),
             ),
+            document_of(self.number, self.account, currency, statement_date, _text(self.element, "Id")),
         )
 
     def _summary(self) -> None:

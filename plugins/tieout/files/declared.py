@@ -100,7 +100,8 @@ class _Report:
     def __init__(self, declaration: Declaration, tally: Tally) -> None:
         self.declared = declaration
         self.tally = tally
-        self.batches = Batches(tally, documents=declaration.document == SETTLEMENT_BATCH)
+        self.batches = Batches(tally)
+        self.record = ""
         self.current: Section | None = None
         self.headers: dict[str, Header] = {}
         self.last_needed = 0
@@ -124,6 +125,7 @@ class _Report:
         line = 0
         for number, (line, cells) in enumerate(source, 1):
             values = [cell.strip() for cell in cells] if declared.trim else cells
+            self.record = source.text
             if any(values):
                 self.row(line, values, source.cut, number)
         self.finish(line)
@@ -141,6 +143,8 @@ class _Report:
                 if cut and section.line:
                     raise Rejected("the file ends within its header", line=line)
                 self.headers[section.name] = Header(cells, line, section.header)
+                if section.line:
+                    self.tally.headers[self.record] = None
                 self.current = section
                 return
         tagged = self.by_tag.get(cells[0])
@@ -257,18 +261,19 @@ class _Report:
             payment_method=self.optional(spec.texts.get("payment_method"), row),
             occurred_at=occurred_at,
             booked_at=booked_at,
-            record=row,
+            record=self.record,
         )
         self.tally.accounts.add(account)
         self.tally.seen(booked_at.date())
-        self.batches.add(settlement, record_type in spec.payouts)
+        document = None
         if self.declared.document != SETTLEMENT_BATCH:
             kind, parts = self.declared.document
             identity = {
                 "account": account, "batch": settlement.batch_reference or "", "currency": net_currency,
                 "record_type": record_type, "date": day,
             }  # fmt: skip
-            self.tally.document(kind, self.declared.processor, *(identity[part] for part in parts))
+            document = self.tally.document(kind, self.declared.processor, *(identity[part] for part in parts))
+        self.batches.add(settlement, record_type in spec.payouts, document)
 
     def money(self, section: Section, row: Row, line: int) -> tuple[int, int, int, str, str]:
         """Gross, fee and net of a row with both currencies; what the report leaves out follows from the others."""

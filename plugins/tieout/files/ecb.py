@@ -18,7 +18,7 @@ CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 def recognises(header: list[str]) -> bool:
     """Whether a CSV header is that of the wide reference rates: Date, then currency codes only."""
     names = [name.strip() for name in header]
-    return len(names) > 1 and names[0] == "Date" and all(CURRENCY.fullmatch(name) for name in names[1:] if name)
+    return any(names[1:]) and names[0] == "Date" and all(CURRENCY.fullmatch(name) for name in names[1:] if name)
 
 
 def read(path: Path, sink: Sink) -> Tally:
@@ -42,6 +42,7 @@ def _read(path: Path, tally: Tally) -> None:
     header = Header(names, line, ("Date",))
     if source.cut:
         raise Rejected("the file ends within its header", line=line)
+    tally.headers[source.text] = None
     quoted = [(position, name) for position, name in enumerate(header.names) if name and name != "Date"]
     days = set()
     for line, cells in records:

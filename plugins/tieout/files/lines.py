@@ -23,9 +23,15 @@ class CsvFile:
         self.path = path
         self.encoding = encoding
         self.cut = False
+        self._raw: list[str] = []
         self._delimiter = delimiter
         self._quoted = quoted
         self._line = 0
+
+    @property
+    def text(self) -> str:
+        """The record given last as it stood in the file, over all its lines, without the last line end."""
+        return "".join(self._raw).removesuffix("\n").removesuffix("\r")
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         """Each record with the number of the line it begins on; blank lines are skipped.
@@ -44,6 +50,7 @@ class CsvFile:
                 if record:
                     yield begins, record
                 begins = records.line_num + 1
+                self._raw.clear()
         except csv.Error as error:
             raise Rejected("broken CSV", line=begins, found=str(error)) from None
         except UnicodeDecodeError as error:
@@ -63,6 +70,7 @@ class CsvFile:
                     raise Rejected("endless line", line=self._line, expected=f"lines below {LINE_LIMIT} characters")
                 if "\0" in line:
                     raise Rejected("NUL in text", line=self._line, expected="text without NUL characters")
+                self._raw.append(line)
                 yield line
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from tieout.files.batches import Batches
 from tieout.files.json_items import Item, begins_with_json, load
-from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, bounded, count
+from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, bounded, count, json_text
 
 PROCESSOR = "mollie"
 BALANCE = re.compile(r"/balances/(bal_[A-Za-z0-9]+)/transactions", re.ASCII)
@@ -60,15 +60,16 @@ def _read(path: Path, tally: Tally) -> None:
                        found=str(len(transactions)))  # fmt: skip
     account = _balance(page)
     tally.accounts.add(account)
-    batches = Batches(tally, documents=False)
+    batches = Batches(tally)
     for number, value in enumerate(transactions, 1):
         item = Item(value if isinstance(value, dict) else {}, number)
         line = _line(item, account)
         tally.seen(line.booked_at.date())
-        if not tally.document("balance_transaction", PROCESSOR, item.needed("id")):
+        document = tally.document("balance_transaction", PROCESSOR, item.needed("id"))
+        if document.number < number:
             raise Rejected("a transaction comes twice", line=number, column="id", expected="each once",
                            found=item.needed("id"))  # fmt: skip
-        batches.add(line, is_payout=False)
+        batches.add(line, is_payout=False, document=document)
     batches.close()
 
 
@@ -120,5 +121,5 @@ def _line(item: Item, account: str) -> SettlementLine:
         payment_method=None,
         occurred_at=booked_at,
         booked_at=booked_at,
-        record=item.value,
+        record=json_text(item.value),
     )

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tieout.files.lines import whole_text
-from tieout.files.proof import BankEntry, BankStatement, Rejected, Sink, Tally
-from tieout.files.statements import Amount, Balance, Proof, file_statement
+from tieout.files.proof import BankEntry, BankStatement, Rejected, Sink, Tally, json_text
+from tieout.files.statements import Amount, Balance, Proof, document_of, file_statement
 from tieout.files.swift_text import counterparty, end_to_end_reference, remittance
 
 ORIGIN = "bank"
@@ -148,6 +148,7 @@ class _Statement:
         self.account = account.lines[0].strip() if account else ""
         number_field = message.get("28C", "28")
         self.reference = number_field.lines[0].strip() if number_field else ""
+        self.closing_date: date | None = None
 
     def read(self) -> None:
         """Send the statement and its entries on and check them."""
@@ -172,6 +173,7 @@ class _Statement:
         self.tally.statements += 1
         opening, closing = self._balance(opening_field), self._balance(closing_field)
         currency = opening.currency if opening else closing.currency if closing else ""
+        self.closing_date = closing.day if closing else None
         entries = self._entries(currency)
         if opening is None or closing is None:
             self.proof.without_balances()
@@ -278,8 +280,9 @@ class _Statement:
                 customer_reference=end_to_end_reference(text) if reference in NO_REFERENCE else reference,
                 counterparty=counterparty(text),
                 remittance=remittance(text),
-                record={"message": "MT940", ":61:": entry.text, ":86:": "\n".join(text)},
+                record=json_text({"message": "MT940", ":61:": entry.text, ":86:": "\n".join(text)}),
             ),
+            document_of(self.number, self.account, currency, self.closing_date, self.reference),
         )
 
     def _balance(self, balance: Field) -> Balance | None:

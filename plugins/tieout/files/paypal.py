@@ -132,10 +132,10 @@ class _Report:
         source = CsvFile(path)
         line = 1
         for line, cells in source:
-            self.row(line, cells, source.cut)
+            self.row(line, cells, source.text, source.cut)
         self.finish(line)
 
-    def row(self, line: int, cells: list[str], cut: bool) -> None:
+    def row(self, line: int, cells: list[str], record: str, cut: bool) -> None:
         kind = cells[0]
         if kind not in ROW_TYPES:
             raise Rejected("unknown row type", line=line, column="row type", expected=", ".join(ROW_TYPES), found=kind)
@@ -146,8 +146,9 @@ class _Report:
             self.open_section(line, cells)
         elif kind == "CH":
             self.name_columns(line, cells)
+            self.tally.headers[record] = None
         elif kind == "SB":
-            self.body(line, cells, cut)
+            self.body(line, cells, record, cut)
         elif kind in ("SF", "RF"):
             self.footer(line, cells)
         elif kind in ("SC", "RC", "FF"):
@@ -183,7 +184,7 @@ class _Report:
         self.columns = Header(cells, line, REQUIRED)
         self.last_needed = max(self.columns.positions[name] for name in REQUIRED)
 
-    def body(self, line: int, cells: list[str], cut: bool) -> None:
+    def body(self, line: int, cells: list[str], record: str, cut: bool) -> None:
         if self.section is None or self.columns is None:
             raise Rejected("a line outside a section", line=line, expected="SH and CH rows before the first SB row")
         names = self.columns.names
@@ -225,7 +226,7 @@ class _Report:
             payment_method=None,
             occurred_at=_timestamp(row["Transaction Initiation Date"], line, "Transaction Initiation Date"),
             booked_at=_timestamp(row["Transaction Completion Date"], line, "Transaction Completion Date"),
-            record=row,
+            record=record,
         )
         self.tally.seen(settlement.booked_at.date())
         self.batches.add(settlement, is_payout=False)

@@ -1,11 +1,14 @@
 """What a reader hands back: rows while it reads, and at the end what proves that they are all there.
 
-A reader sends rows through a :class:`Tally`, which counts and sums them on the way; the totals it took are the
-control totals that the load compares with what arrived in ``raw``.
+A reader sends rows through a :class:`Tally`, which counts and sums them on the way and gives each the key by which a
+later delivery of the same document finds it again; the totals it took are the control totals that the load compares
+with what arrived in ``raw``.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,13 +21,30 @@ from tieout.money import AmountError, in_range, to_minor, whole_number
 Row = tuple[Any, ...]
 Sink = Callable[[str, Row], None]
 
+# Joins the parts of a row's key: no text of a file may hold it.
+KEY_SEPARATOR = "\0"
 CALENDAR_DAY = re.compile(r"(\d{4})-(\d{2})-(\d{2})", re.ASCII)
 
 FIX_AT_SENDER = "ask the sender for the whole, correct file and drop it into the landing again"
 
 
+class Document(NamedTuple):
+    """A document of a file: what must not be loaded twice, and what a new version of it takes the place of.
+
+    ``identity`` joins its parts with ``|``. ``number`` counts the documents of one file from 1 in the order first
+    seen; its rows carry it: settlement lines as ``document_no``, bank statements and entries as ``statement_no``.
+    """
+
+    kind: str
+    identity: str
+    number: int
+
+
 class SettlementLine(NamedTuple):
-    """One row of ``settlement_lines``: the declared columns without ``file_id``, amounts positive towards us."""
+    """What a reader says of one row of ``settlement_lines``, amounts positive towards us.
+
+    ``record`` is the line as it stood in the file: a CSV's raw text, or JSON text of what another format gave.
+    """
 
     line_no: int
     processor: str
@@ -43,11 +63,11 @@ class SettlementLine(NamedTuple):
     payment_method: str | None
     occurred_at: datetime
     booked_at: datetime
-    record: dict[str, Any]
+    record: str
 
 
 class BankStatement(NamedTuple):
-    """One row of ``bank_statements``; None for a balance that the statement does not give."""
+    """What a reader says of one row of ``bank_statements``; None for a balance that the statement does not give."""
 
     statement_no: int
     bank_account: str
@@ -61,7 +81,7 @@ class BankStatement(NamedTuple):
 
 
 class BankEntry(NamedTuple):
-    """One row of ``bank_entries``: an entry that the bank has booked."""
+    """What a reader says of one row of ``bank_entries``: an entry that the bank has booked; ``record`` as above."""
 
     line_no: int
     statement_no: int
@@ -76,7 +96,7 @@ class BankEntry(NamedTuple):
     customer_reference: str | None
     counterparty: str | None
     remittance: str | None
-    record: dict[str, Any]
+    record: str
 
 
 class FxRate(NamedTuple):
@@ -96,9 +116,18 @@ ROW_TYPES: dict[str, type[Any]] = {
     "bank_entries": BankEntry,
     "fx_rates": FxRate,
 }
+# What :meth:`Tally.emit` adds at the end of a reader's row.
+ADDED = {
+    "settlement_lines": ("document_no", "row_key"),
+    "bank_statements": ("row_key",),
+    "bank_entries": ("row_key",),
+    "fx_rates": (),
+}
+# The columns of each table as the sink gets them: those of the source YAML without ``file_id`` (a test compares).
+COLUMNS: dict[str, tuple[str, ...]] = {table: (*kind._fields, *ADDED[table]) for table, kind in ROW_TYPES.items()}
 # The amount columns of the source YAML, each with its currency column (a test compares).
 AMOUNTS = {
-    "settlement_lines": {"gross_minor": "gross_currency", "net_minor": "net_currency"},
+    "settlement_lines": {"gross_minor": "gross_currency", "fee_minor": "net_currency", "net_minor": "net_currency"},
     "bank_statements": {"opening_minor": "currency", "closing_minor": "currency"},
     "bank_entries": {"amount_minor": "currency"},
     "fx_rates": {},
@@ -120,13 +149,16 @@ class Reading:
     ``exact_sum`` is the same in major units, with the decimals the file writes. ``balance`` is ``ok`` where the
     file proves its own sum, ``off BY`` (closing - opening - entries) where it disproves it, ``-`` where it does
     not say. ``totals`` maps (raw table, amount column, currency) to (rows that carry the amount, sum of minor units).
+    ``documents`` are in the order first seen, each once. ``record_header`` is the header line of a CSV as it stood,
+    which names the fields of its records (several headers: one a line); None for other formats.
     """
 
     format: str | None = None
     origin: str | None = None
     origin_account: str | None = None
     content_date: date | None = None
-    documents: tuple[tuple[str, str], ...] = ()
+    documents: tuple[Document, ...] = ()
+    record_header: str | None = None
     statements: int = 0
     entries: int = 0
     signed_sum: Mapping[str, int] = field(default_factory=dict)
@@ -186,7 +218,7 @@ def _cut(text: str, limit: int = 120) -> str:
 class Tally:
     """Passes rows on and keeps count: totals per amount column, sums, documents, newest content.
 
-    The attributes ``statements``, ``entries``, ``balance``, ``accounts``, ``documents`` and ``content_date`` are the
+    The attributes ``statements``, ``entries``, ``balance``, ``accounts``, ``headers`` and ``content_date`` are the
     reader's to set; :meth:`reading` freezes them.
     """
 
@@ -197,21 +229,29 @@ class Tally:
         self.entries = 0
         self.balance = "-"
         self.accounts: set[str] = set()
-        self.documents: dict[tuple[str, str], None] = {}
+        self.headers: dict[str, None] = {}
         self.content_date: date | None = None
         self.signed_sum: dict[str, int] = {}
         self.exact_sum: dict[str, Decimal] = {}
         self._sink = sink
         self._totals: dict[tuple[str, str, str], list[int]] = {}
+        self._documents: dict[tuple[str, str], Document] = {}
 
-    def emit(self, table: str, row: Row) -> None:
-        """Send one row to the sink and add its amounts to the control totals."""
+    def emit(self, table: str, row: Row, document: Document | None = None) -> None:
+        """Send one row to the sink with what ``ADDED`` says, and add its amounts to the control totals.
+
+        ``document`` is the one the row is part of; a bank's rows always are, a settlement line may be in none.
+        """
         for measure, position, currency_position in _POSITIONS[table]:
             amount = row[position]
             if amount is not None:
                 total = self._totals.setdefault((table, measure, row[currency_position]), [0, 0])
                 total[0] += 1
                 total[1] += amount
+        if table == "settlement_lines":
+            row = (*row, document.number if document else None, row_key(table, row, document))
+        elif ADDED[table]:
+            row = (*row, row_key(table, row, document))
         self._sink(table, row)
 
     def add(self, currency: str, minor: int, exact: Decimal | None = None) -> None:
@@ -225,12 +265,18 @@ class Tally:
         if self.content_date is None or day > self.content_date:
             self.content_date = day
 
-    def document(self, kind: str, *identity: str) -> bool:
-        """Note a document of the file by the parts of its identity; False if the file has it already."""
+    def document(self, kind: str, *identity: str) -> Document:
+        """The document of the file with these parts of an identity; the next number is its own at first sight."""
         key = (kind, "|".join(identity))
-        known = key in self.documents
-        self.documents[key] = None
-        return not known
+        found = self._documents.get(key)
+        if found is None:
+            found = self._documents[key] = Document(*key, len(self._documents) + 1)
+        return found
+
+    def note(self, document: Document) -> bool:
+        """Note a document that is numbered already; False if the file has it already."""
+        known = self._documents.setdefault(document[:2], document)
+        return known is document
 
     def reading(self) -> Reading:
         """The reading as it stands."""
@@ -239,7 +285,8 @@ class Tally:
             origin=self.origin,
             origin_account=next(iter(self.accounts)) if len(self.accounts) == 1 else None,
             content_date=self.content_date,
-            documents=tuple(self.documents),
+            documents=tuple(self._documents.values()),
+            record_header="\n".join(self.headers) or None,
             statements=self.statements,
             entries=self.entries,
             signed_sum=dict(self.signed_sum),
@@ -247,6 +294,40 @@ class Tally:
             balance=self.balance,
             totals={key: (count, total) for key, (count, total) in self._totals.items()},
         )
+
+
+def row_key(table: str, row: Row, document: Document | None) -> str:
+    """MD5 in hex of what a row is within its document: what a later version of the document has in common with it.
+
+    Two rows that are alike have the same key, and their order in the file tells them apart.
+    """
+    identity = document.identity if document else ""
+    parts: tuple[Any, ...]
+    if table == "settlement_lines":
+        line = SettlementLine(*row)
+        references = (line.psp_reference, line.original_psp_reference, line.merchant_reference)
+        parts = (
+            line.processor, line.processor_account, identity, line.gross_currency, line.net_currency,
+            line.record_type, *(references if any(references) else ("", "", "", line.gross_minor, line.net_minor)),
+        )  # fmt: skip
+    elif table == "bank_entries":
+        entry = BankEntry(*row)
+        parts = (
+            entry.bank_account, entry.currency, identity, entry.amount_minor, entry.booking_date, entry.value_date,
+            entry.is_reversal, entry.bank_reference, entry.customer_reference, entry.remittance,
+        )  # fmt: skip
+    else:
+        parts = (identity,)
+    text = KEY_SEPARATOR.join(["" if part is None else str(part) for part in parts])
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def json_text(value: Any) -> str:
+    """Compact JSON text of what a format that is no CSV gave: what ``record`` keeps of it."""
+    return _JSON.encode(value)
 
 
 def refuse_amount(error: AmountError, line: int, column: str) -> NoReturn:

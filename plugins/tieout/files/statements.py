@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from tieout.files.proof import BankStatement, Rejected, Tally
+from tieout.files.proof import BankStatement, Document, Rejected, Tally
 from tieout.money import AmountError, exact, to_minor
 
 
@@ -110,20 +110,24 @@ class Proof:
             raise self.problem
 
 
-def file_statement(tally: Tally, proof: Proof, statement: BankStatement, line: int | None) -> None:
-    """Send a statement's row on and note it as a document: the same statement must not come twice.
+def document_of(number: int, account: str, currency: str, closing_date: date | None, reference: str | None) -> Document:
+    """A statement as a document, of which its entries are part, too.
 
     A statement is known by account, currency, closing date and the bank's number of it; numbers start again each
     year, and two statements of one day differ in it.
     """
-    identity = (
-        statement.bank_account,
-        statement.currency,
-        statement.closing_date.isoformat(),
-        statement.statement_reference or "",
-    )
-    if not tally.document("bank_statement", *identity):
-        proof.note(Rejected("the same statement comes twice in the file", line=line, found=" ".join(identity)))
+    day = closing_date.isoformat() if closing_date else ""
+    return Document("bank_statement", "|".join((account, currency, day, reference or "")), number)
+
+
+def file_statement(tally: Tally, proof: Proof, statement: BankStatement, line: int | None) -> None:
+    """Send a statement's row on and note it as a document: the same statement must not come twice."""
+    document = document_of(
+        statement.statement_no, statement.bank_account, statement.currency, statement.closing_date,
+        statement.statement_reference,
+    )  # fmt: skip
+    if not tally.note(document):
+        proof.note(Rejected("the same statement comes twice in the file", line=line, found=document.identity))
     tally.accounts.add(statement.bank_account)
     tally.seen(statement.closing_date)
-    tally.emit("bank_statements", statement)
+    tally.emit("bank_statements", statement, document)

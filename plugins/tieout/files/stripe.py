@@ -59,14 +59,15 @@ def _read(path: Path, tally: Tally) -> None:
     header = Header(names, line, REQUIRED)
     if source.cut:
         raise Rejected("the file ends within its header", line=line)
+    tally.headers[source.text] = None
     last_needed = max(header.positions[name] for name in REQUIRED)
     metadata = [name for name in header.names if name.startswith(METADATA)]
     account = None if ACCOUNT in header.positions else ONLY_ACCOUNT
-    waiting: list[tuple[int, dict[str, str]]] = []
+    waiting: list[tuple[int, dict[str, str], str]] = []
     batches = Batches(tally)
 
-    def send(line: int, row: dict[str, str], account: str) -> None:
-        settlement = _line(row, line, account, metadata)
+    def send(line: int, row: dict[str, str], record: str, account: str) -> None:
+        settlement = _line(row, line, record, account, metadata)
         tally.seen(settlement.booked_at.date())
         batches.add(settlement, settlement.record_type in PAYOUTS)
 
@@ -76,7 +77,7 @@ def _read(path: Path, tally: Tally) -> None:
         if named and account is not None and named != account:
             raise Rejected("two accounts in one report", line=line, column=ACCOUNT, expected=account, found=named)
         account = account or named or None
-        waiting.append((line, row))
+        waiting.append((line, row, source.text))
         if account is None:
             if len(waiting) > WAITING_LIMIT:
                 raise Rejected("no line names the account", line=line, column=ACCOUNT, expected="an account id")
@@ -91,7 +92,7 @@ def _read(path: Path, tally: Tally) -> None:
     batches.close()
 
 
-def _line(row: dict[str, str], line: int, account: str, metadata: list[str]) -> SettlementLine:
+def _line(row: dict[str, str], line: int, record: str, account: str, metadata: list[str]) -> SettlementLine:
     for column in ("balance_transaction_id", "reporting_category"):
         if not row[column]:
             raise Rejected("value missing", line=line, column=column)
@@ -130,7 +131,7 @@ def _line(row: dict[str, str], line: int, account: str, metadata: list[str]) -> 
         payment_method=method or None,
         occurred_at=_timestamp(row, "created", line),
         booked_at=_timestamp(row, "available_on", line),
-        record=row,
+        record=record,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,8 +10,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from tieout import files
+from tieout.files.proof import COLUMNS
 
 FIXTURES = Path(__file__).parent / "fixtures"
+ROWS: dict[str, Any] = {table: namedtuple(table, columns) for table, columns in COLUMNS.items()}  # type: ignore[misc]
 
 
 class Outcome(NamedTuple):
@@ -42,7 +45,7 @@ def read(tmp_path: Path) -> Callable[[str | bytes], Outcome]:
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         rows: dict[str, list[Any]] = {}
         try:
-            reading = files.read(path, lambda table, row: rows.setdefault(table, []).append(row))
+            reading = files.read(path, lambda table, row: rows.setdefault(table, []).append(ROWS[table](*row)))
         except files.Rejected as rejected:
             return Outcome(rows, None, rejected)
         return Outcome(rows, reading, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 def test_the_statement(read: Any, fixture_text: Any) -> None:
     outcome = read(fixture_text("camt053.xml"))
     (statement,) = outcome.rows["bank_statements"]
-    assert tuple(statement) == (
+    assert tuple(statement)[:-1] == (
         1, "NL00BANK0000000001", "EUR", "2026-0201", 201, date(2026, 10, 19), 100000, date(2026, 10, 19), 121050,
     )  # fmt: skip
     assert (outcome.reading.statements, outcome.reading.entries, outcome.reading.balance) == (1, 3, "ok")
@@ -25,7 +26,7 @@ def test_an_entry_with_its_details(read: Any, fixture_text: Any) -> None:
     assert (entry.bank_reference, entry.customer_reference) == ("B-1", "E2E-1")
     assert (entry.counterparty, entry.remittance) == ("Acme & Sons", "TX123 BATCH 4 second")
     assert (entry.transaction_code, entry.is_reversal) == ("PMNT/RCDT/ESCT", False)
-    assert entry.record["entry"]["Amt"] == {"@Ccy": "EUR", "#text": "300.00000"}
+    assert json.loads(entry.record)["entry"]["Amt"] == {"@Ccy": "EUR", "#text": "300.00000"}
 
 
 def test_a_reversal_keeps_the_direction_of_its_indicator(read: Any, fixture_text: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import yaml
 
 from tieout.files import declared
 from tieout.files.declaration import DeclarationError, load
-from tieout.files.proof import Rejected
+from tieout.files.proof import COLUMNS, Rejected
+
+Line = namedtuple("Line", COLUMNS["settlement_lines"])  # type: ignore[misc]
 
 
 def brief(row: Any) -> tuple[Any, ...]:
@@ -75,7 +78,7 @@ def test_lines_and_documents(name: str, read: Any, fixture_bytes: Any) -> None:
     outcome = read(fixture_bytes(name))
     assert outcome.rejected is None
     assert [brief(row) for row in outcome.rows["settlement_lines"]] == LINES[name]
-    assert set(outcome.reading.documents) == DOCUMENTS[name]
+    assert {document[:2] for document in outcome.reading.documents} == DOCUMENTS[name]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,7 @@ def test_times_are_of_the_declared_zone(
 
 def test_a_delimiter_in_a_marked_value_is_part_of_it(read: Any, fixture_text: Any) -> None:
     first, *_ = read(fixture_text("wechatpay_trade.csv")).rows["settlement_lines"]
-    assert first.record["商品名称"] == 'tea, "green"'
+    assert '`tea, "green"' in first.record
 
 
 @pytest.mark.parametrize(
@@ -232,7 +235,7 @@ def read_new(folder: Path, content: str, changes: dict[str, Any] | None = None) 
     path = folder / "report"
     path.write_bytes(content.encode("latin-1"))
     rows: list[Any] = []
-    tally = declared.read(load(folder / "new.yml"), path, lambda table, row: rows.append(row))
+    tally = declared.read(load(folder / "new.yml"), path, lambda table, row: rows.append(Line(*row)))
     return rows, tally.reading()
 
 

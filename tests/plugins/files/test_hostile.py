@@ -24,6 +24,11 @@ JSON_REPORTS = ["braintree.json", "mollie.json"]
 BANK_FILES = ["camt053.xml", "mt940.sta", "mt942.sta", "bai2.bai"]
 
 
+def said(row: Any) -> dict[str, Any]:
+    """A row without the record: of a last cell that nobody reads, a piece may be missing there."""
+    return {column: value for column, value in row._asdict().items() if column != "record"}
+
+
 @pytest.mark.parametrize("name", [*BANK_FILES, "paypal.csv", *DECLARED_BILLS, *JSON_REPORTS])
 def test_cut_at_every_byte_a_file_with_an_end_is_never_loaded_in_part(name: str, read: Any, fixture_bytes: Any) -> None:
     whole = fixture_bytes(name)
@@ -36,7 +41,7 @@ def test_cut_at_every_byte_a_file_with_an_end_is_never_loaded_in_part(name: str,
             accepted.append(length)
             assert (outcome.reading.entries, outcome.reading.signed_sum) == complete_counts
             for table, rows in complete.rows.items():
-                assert [row[:-1] for row in outcome.rows[table]] == [row[:-1] for row in rows]
+                assert list(map(said, outcome.rows[table])) == list(map(said, rows))
     # Only what carries no money may be missing: the end of the last line, or what follows the proof.
     assert len(accepted) < len(whole) / 10
 
@@ -54,8 +59,7 @@ def test_cut_at_every_byte_a_list_without_an_end_keeps_whole_lines_and_claims_no
             refused += 1
             continue
         kept = outcome.rows.get(table, [])
-        # All but the record: of a last cell that nobody reads, a piece may be missing there.
-        assert [row[:-1] for row in kept] == [row[:-1] for row in rows[: len(kept)]]
+        assert list(map(said, kept)) == list(map(said, rows[: len(kept)]))
         if len(kept) < len(rows):
             assert outcome.reading.balance == "-"
     assert refused > len(whole) * 0.9
@@ -172,9 +176,7 @@ def test_columns_may_come_in_any_order_but_not_twice(name: str, read: Any, fixtu
 
     original = read(fixture_text(name))
     reordered = read(written([[*row[::-1], "extra"] for row in records]))
-    assert [row[:-1] for row in reordered.rows["settlement_lines"]] == [
-        row[:-1] for row in original.rows["settlement_lines"]
-    ]
+    assert list(map(said, reordered.rows["settlement_lines"])) == list(map(said, original.rows["settlement_lines"]))
     twice = read(written([[*row, row[1]] for row in records]))
     assert "column twice in the header" in str(twice.rejected)
 

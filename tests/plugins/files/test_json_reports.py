@@ -31,7 +31,7 @@ def test_braintree_sends_on_what_was_disbursed(read: Any, fixture_text: Any) -> 
     ]
     assert outcome.reading.entries == 4
     assert outcome.reading.signed_sum == {"USD": 4079}
-    assert set(outcome.reading.documents) == {
+    assert {document[:2] for document in outcome.reading.documents} == {
         ("settlement_batch", "braintree|shop_instant|2026-10-20|USD|Transaction"),
         ("settlement_batch", "braintree|shop_instant|2026-10-20|USD|Refund"),
     }
@@ -59,7 +59,9 @@ def test_mollie_has_a_line_for_each_balance_transaction(read: Any, fixture_text:
         (3, "payment", "2026-10-19", "tr_1", "tr_1", 10000, "EUR", 29, 9971, "EUR"),
     ]
     assert outcome.reading.origin_account == "bal_Shop"
-    assert set(outcome.reading.documents) == {("balance_transaction", f"mollie|baltr_{number}") for number in (1, 2, 3)}
+    assert [document.identity for document in outcome.reading.documents] == [
+        f"mollie|baltr_{number}" for number in (3, 2, 1)
+    ]
 
 
 @pytest.mark.parametrize(

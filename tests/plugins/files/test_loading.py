@@ -44,8 +44,8 @@ def test_every_report_is_loaded_and_the_same_business_in_other_bytes_is_not(
             "group by name"
         )
         assert {name: (rows, net) for name, rows, net in cursor.fetchall()} == REPORTS
-        cursor.execute("select record ->> '商品名称' from raw.settlement_lines where psp_reference = '4200000001'")
-        assert cursor.fetchone() == ('tea, "green"',)
+        cursor.execute("select record from raw.settlement_lines where psp_reference = '4200000001'")
+        assert cursor.fetchone()[0] in (FIXTURES / "wechatpay_trade.csv").read_text(encoding="utf-8").splitlines()
     again = tmp_path / "again"
     again.mkdir()
     for name in REPORTS:

@@ -127,8 +127,8 @@ def settle(connection: Connection, file_id: int, currency: str) -> None:
     execute(
         connection,
         "insert into raw.settlement_lines (batch_id, file_id, line_no, processor, processor_account, record_type, "
-        "gross_minor, gross_currency, fee_minor, net_minor, net_currency, occurred_at, booked_at, record) "
-        "values (1, %s, 1, 'p', 'a', 't', 1, %s, 0, 1, %s, now(), now(), '{}')",
+        "gross_minor, gross_currency, fee_minor, net_minor, net_currency, occurred_at, booked_at, record, row_key) "
+        "values (1, %s, 1, 'p', 'a', 't', 1, %s, 0, 1, %s, now(), now(), '', '')",
         file_id, currency, currency,
     )  # fmt: skip
 

@@ -22,7 +22,10 @@ SPELLING = re.compile(r"([a-z_.]+)=(kill|raise|exit|sleep:\d{1,3}(?:\.\d+)?)(?:@
 
 
 class Failpoint(StrEnum):
-    """Every point, in the order a load reaches them. Tests go through this list: a new one is tested by being here."""
+    """Every point, in the order a load reaches them: a snapshot's, then a file's, which passes those of a batch too.
+
+    Tests go through this list: a new one is tested by being here.
+    """
 
     BEFORE_SOURCE = "snapshot.before_source"
     SOURCE_CONNECTED = "snapshot.source_connected"
@@ -34,6 +37,14 @@ class Failpoint(StrEnum):
     AFTER_MANIFEST = "batch.after_manifest"
     BEFORE_COMMIT = "snapshot.before_commit"
     AFTER_COMMIT = "snapshot.after_commit"
+    FILE_COPIED = "landing.copied"
+    FILE_READ = "landing.read"
+    FILE_ENTERED = "landing.file_entered"
+    DOCUMENTS_ENTERED = "landing.documents_entered"
+    BEFORE_FILE_COMMIT = "landing.before_commit"
+    AFTER_FILE_COMMIT = "landing.after_commit"
+    BEFORE_QUARANTINE = "landing.before_quarantine"
+    AFTER_QUARANTINE = "landing.after_quarantine"
 
 
 class FailpointReached(RuntimeError):

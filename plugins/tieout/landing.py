@@ -28,6 +28,7 @@ from tieout.batches import (
     open_batch,
     seal_batch,
 )
+from tieout.failpoints import Failpoint, FailpointReached, reach
 from tieout.sources import BATCH_ID, Registry, Table, raw_identifier
 from tieout.spool import CHUNK_BYTES, RefusedContent, Spools
 
@@ -137,6 +138,7 @@ def _load_file(arrival: _Arrival, warehouse: Connection, tables: dict[str, Table
             return replace(outcome, reason=str(moving))
         except _UnreadableError as unreadable:
             return replace(outcome, outcome="failed", reason=str(unreadable))
+        reach(Failpoint.FILE_COPIED)
         outcome = replace(outcome, sha256=digest)
         known = _find_known(warehouse, outcome)
         if known is not None:
@@ -146,6 +148,7 @@ def _load_file(arrival: _Arrival, warehouse: Connection, tables: dict[str, Table
             try:
                 reading = files.read(copy, spools.add)
                 spools.finish()
+                reach(Failpoint.FILE_READ)
                 return _store(warehouse, outcome, reading, spools, as_of)
             except files.Rejected as rejected:
                 return _quarantine(warehouse, outcome, _storable(str(rejected)), rejected.reading, as_of)
@@ -154,7 +157,7 @@ def _load_file(arrival: _Arrival, warehouse: Connection, tables: dict[str, Table
             except TotalsMismatchError as mismatch:
                 log.exception("raw is not what the reader gave for %s", path)
                 return replace(outcome, outcome="failed", reason=str(mismatch))
-            except (psycopg2.Error, MemoryError):
+            except (psycopg2.Error, MemoryError, FailpointReached):
                 raise  # the warehouse's or this machine's trouble, not the file's
             except Exception as broken:
                 if isinstance(broken, OSError) and broken.errno is not None:
@@ -237,9 +240,12 @@ def _store(
         with loading_transaction(warehouse) as cursor:
             file_id = _enter_file(cursor, outcome, "loaded", None, reading, as_of)
             if file_id is not None:
+                reach(Failpoint.FILE_ENTERED)
                 _enter_documents(cursor, file_id, reading)
+                reach(Failpoint.DOCUMENTS_ENTERED)
                 for table in spools.tables():
                     _copy_table(cursor, table, file_id, reading, spools, as_of)
+                reach(Failpoint.BEFORE_FILE_COMMIT)
     except psycopg2.DataError as error:
         said = str(error).strip().splitlines()[0]
         raise RefusedContent(f"a value does not fit its column: {said}", reading) from error
@@ -248,6 +254,7 @@ def _store(
         raise RefusedContent(f"a row breaks its table's declaration: {said}", reading) from error
     if file_id is None:
         return _find_known(warehouse, outcome) or outcome
+    reach(Failpoint.AFTER_FILE_COMMIT)
     return replace(
         outcome, outcome="loaded", file_id=file_id, format=reading.format, row_counts=dict(spools.row_counts)
     )  # fmt: skip
@@ -280,10 +287,11 @@ def _enter_file(
 
 def _enter_documents(cursor: Any, file_id: int, reading: files.Reading) -> None:
     # Sorted, so that two runs that hold a document each do not wait for one another.
-    for kind, identity, _ in sorted(reading.documents):
+    for kind, identity, number in sorted(reading.documents):
         cursor.execute(
-            "insert into ops.documents (kind, identity, file_id) values (%s, %s, %s) on conflict do nothing",
-            (kind, identity, file_id),
+            "insert into ops.documents (kind, identity, version, file_id, document_no) values (%s, %s, 1, %s, %s) "
+            "on conflict do nothing",
+            (kind, identity, file_id, number),
         )
         if cursor.rowcount == 1:
             continue
@@ -325,8 +333,10 @@ def _quarantine(
 ) -> FileOutcome:
     with loading_transaction(warehouse) as cursor:
         file_id = _enter_file(cursor, outcome, "quarantined", reason, reading, as_of)
+        reach(Failpoint.BEFORE_QUARANTINE)
     if file_id is None:
         return _find_known(warehouse, outcome) or outcome
+    reach(Failpoint.AFTER_QUARANTINE)
     return replace(
         outcome, outcome="quarantined", reason=reason, file_id=file_id, format=reading.format if reading else None
     )  # fmt: skip

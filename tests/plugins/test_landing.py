@@ -139,7 +139,9 @@ def test_a_file_is_loaded_with_its_manifest_and_totals(desk: Desk, monkeypatch: 
         (outcome.file_id, digest, "s1.xml", str(path), 13, "fake", "loaded", None, "bank", "NL01", date(2026, 10, 27),
          1, 1, AS_OF)
     ]  # fmt: skip
-    assert desk.ask("select * from ops.documents") == [("bank_statement", "NL01|EUR|S1", outcome.file_id)]
+    assert desk.ask("select kind, identity, version, file_id, document_no, superseded_by from ops.documents") == [
+        ("bank_statement", "NL01|EUR|S1", 1, outcome.file_id, 1, None)
+    ]
     assert desk.ask(
         "select source, table_name, row_count, content_until::date, as_of, file_id, interval_end from ops.batches "
         "order by table_name"

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import psycopg2
 
@@ -128,6 +128,10 @@ SHOP_STATE = {
 }
 
 
+# Part of the state -> its rows, counted and hashed.
+Digest = dict[str, str]
+
+
 class Child:
     """A load in a process of its own, armed with failpoints."""
 
@@ -200,7 +204,7 @@ class Stand:
             cursor.execute(statement, arguments or None)
             return list(cursor.fetchall())
 
-    def digest(self, database: str, state: dict[str, str]) -> dict[str, str]:
+    def digest(self, database: str, state: dict[str, str]) -> Digest:
         """Row count and hash of each query's rows, whatever their order."""
         with self.cluster.connect(database) as connection, connection.cursor() as cursor:
             found = {}
@@ -226,19 +230,20 @@ class Load(Protocol):
 
     stand: Stand
     template: str
-    source: str | None
-    points: tuple[Failpoint, ...]
-    before: dict[str, str]
-    after: dict[str, str]
+    # The digest before the load, and after each of its transactions that changes something.
+    states: list[Digest]
 
-    def digest(self, warehouse: str) -> dict[str, str]:
+    def digest(self, warehouse: str) -> Digest:
         """Everything the load may leave in a warehouse."""
 
-    def again(self, warehouse: str) -> bool:
-        """Run it in this process, whole; whether there was anything to do."""
+    def committed_at(self, point: Failpoint, turn: int = 1) -> int:
+        """Which of the states a warehouse is in when a run reaches the point for that time."""
 
-    def start(self, warehouse: str, failpoints: str = "", **options: Any) -> Child:
-        """Run it in a process of its own."""
+    def again(self, warehouse: str) -> int:
+        """Run it in this process, to its end; how many transactions had something left to change."""
+
+    def start(self, warehouse: str, failpoints: str = "", *, dsn: str | None = None) -> Child:
+        """Run it in a process of its own; ``dsn`` may lead to the warehouse through a proxy."""
 
 
 @dataclass
@@ -248,11 +253,9 @@ class Shop:
     stand: Stand
     project: Path
     registry: Registry
-    before: dict[str, str] = field(default_factory=dict)
-    after: dict[str, str] = field(default_factory=dict)
+    states: list[Digest] = field(default_factory=list)
     template: str = "first_day"
-    source: str | None = "shop"
-    points: tuple[Failpoint, ...] = tuple(point for point in Failpoint if not point.value.startswith("landing."))
+    points: ClassVar = tuple(point for point in Failpoint if not point.value.startswith("landing."))
 
     def dsn(self, warehouse: str) -> str:
         """Where the loader finds a warehouse."""
@@ -272,13 +275,17 @@ class Shop:
         finally:
             connection.close()
 
-    def again(self, warehouse: str) -> bool:
-        """Load the second day; whether it was not there."""
+    def committed_at(self, point: Failpoint, turn: int = 1) -> int:
+        """All tables are one transaction."""
+        return int(point is Failpoint.AFTER_COMMIT)
+
+    def again(self, warehouse: str) -> int:
+        """Load the second day; 0 when it was there."""
         outcomes = {batch.outcome for batch in self.load(warehouse, 1)}
         assert outcomes in ({"loaded"}, {"committed"}), outcomes
-        return outcomes == {"loaded"}
+        return int(outcomes == {"loaded"})
 
-    def digest(self, warehouse: str) -> dict[str, str]:
+    def digest(self, warehouse: str) -> Digest:
         """Everything an extraction may leave."""
         return self.stand.digest(warehouse, SHOP_STATE)
 
@@ -308,10 +315,10 @@ class Shop:
         shop.load(shop.template, 0)
         stand.execute("shop", SECOND_DAY)
         quiet = stand.clone(shop.template)
-        shop.before = shop.digest(quiet)
+        shop.states.append(shop.digest(quiet))
         assert [batch.row_count for batch in shop.load(quiet, 1)] == [1100, 1000]
-        shop.after = shop.digest(quiet)
-        assert shop.after != shop.before
+        shop.states.append(shop.digest(quiet))
+        assert shop.states[0] != shop.states[1]
         return shop
 
 
@@ -324,21 +331,21 @@ def make_warehouse(cluster: Cluster, name: str, registry: Registry) -> None:
         ensure_raw_tables(connection, registry)
 
 
+# Of the known file, of a good one and of one that nobody can read.
+EXPECTED_OUTCOMES = [["known", *rest] for rest in (["loaded", "quarantined"], ["known", "quarantined"], ["known"] * 2)]
+
+
 @dataclass
 class Landing:
-    """A landing folder with two files, and a warehouse template into which the first one is loaded."""
+    """A landing folder with three files, and a warehouse template into which the first one is loaded."""
 
     stand: Stand
     folder: Path
     registry: Registry
     state: dict[str, str]
-    before: dict[str, str] = field(default_factory=dict)
-    after: dict[str, str] = field(default_factory=dict)
+    states: list[Digest] = field(default_factory=list)
     template: str = "first_file"
-    source: str | None = None
-    points: tuple[Failpoint, ...] = tuple(
-        point for point in Failpoint if point.value.startswith(("landing.", "batch."))
-    )
+    points: ClassVar = tuple(point for point in Failpoint if point.value.startswith(("landing.", "batch.")))
 
     def dsn(self, warehouse: str) -> str:
         """Where the loader finds a warehouse."""
@@ -352,13 +359,20 @@ class Landing:
         finally:
             connection.close()
 
-    def again(self, warehouse: str) -> bool:
-        """Load the landing; whether the second file was not there."""
-        outcomes = [outcome.outcome for outcome in self.load(warehouse)]
-        assert outcomes in (["known", "loaded"], ["known", "known"]), outcomes
-        return outcomes[1] == "loaded"
+    def committed_at(self, point: Failpoint, turn: int = 1) -> int:
+        """Each file is a transaction: the second is loaded in the first one that changes anything."""
+        quarantine = (Failpoint.AFTER_FILE_COMMIT, Failpoint.BEFORE_QUARANTINE)
+        if point is Failpoint.AFTER_QUARANTINE:
+            return 2
+        return int(point in quarantine or (point is Failpoint.FILE_COPIED and turn == 3))
 
-    def digest(self, warehouse: str) -> dict[str, str]:
+    def again(self, warehouse: str) -> int:
+        """Load the landing; how many files were not known."""
+        outcomes = [outcome.outcome for outcome in self.load(warehouse)]
+        assert outcomes in EXPECTED_OUTCOMES, outcomes
+        return len(outcomes) - outcomes.count("known")
+
+    def digest(self, warehouse: str) -> Digest:
         """Everything a file may leave."""
         return self.stand.digest(warehouse, self.state)
 
@@ -374,7 +388,7 @@ class Landing:
 
     @classmethod
     def made(cls, stand: Stand, directory: Path) -> Landing:
-        """Fill the folder, load the first file into the template, learn from a quiet run what the second leaves."""
+        """Fill the folder, load the first file into the template, learn from quiet runs what the others leave."""
         registry = load_registry(ROOT / "dbt_project")
         landing = cls(stand, directory / "landing", registry, _landing_state(registry))
         landing.folder.mkdir()
@@ -384,10 +398,13 @@ class Landing:
         # A statement and its entries: two tables of one file.
         shutil.copy(FIXTURES / "camt053.xml", landing.folder / "2.xml")
         quiet = stand.clone(landing.template)
-        landing.before = landing.digest(quiet)
-        assert landing.again(quiet)
-        landing.after = landing.digest(quiet)
-        assert landing.after != landing.before
+        landing.states.append(landing.digest(quiet))
+        assert [outcome.outcome for outcome in landing.load(quiet)] == ["known", "loaded"]
+        landing.states.append(landing.digest(quiet))
+        (landing.folder / "3.csv").write_text("nobody knows this format\n")
+        assert landing.again(quiet) == 1
+        landing.states.append(landing.digest(quiet))
+        assert all(earlier != later for earlier, later in itertools.pairwise(landing.states))
         return landing
 
 

@@ -16,19 +16,18 @@ from tests.faults.stand import FROZEN, Child, Landing, Load, Shop
 from tieout.failpoints import Failpoint
 
 POINTS = {"extraction": Shop.points, "files": Landing.points}
-# Reached once for each of the two tables.
-ONCE_A_TABLE = {point for point in Failpoint if point.value.startswith("batch.")} | {Failpoint.MID_COPY}
+# How often a run comes by: once for each of two tables, or of three files.
+OFTEN = {
+    **{point: 2 for point in Failpoint if point.value.startswith("batch.")},
+    Failpoint.MID_COPY: 2,
+    Failpoint.FILE_COPIED: 3,
+}
 TURNS = [
     (load, point, turn)
     for load, points in POINTS.items()
     for point in points
-    for turn in ((1, 2) if point in ONCE_A_TABLE else (1,))
+    for turn in range(1, OFTEN.get(point, 1) + 1)
 ]
-
-
-def is_done(point: Failpoint) -> bool:
-    """Whether all is committed when a run reaches the point."""
-    return point.value.endswith(".after_commit")
 
 
 def reached(load: Load, turn: int) -> set[Failpoint]:
@@ -41,11 +40,11 @@ def reached(load: Load, turn: int) -> set[Failpoint]:
 
 def test_every_point_is_reached_by_a_load_that_is_broken_there(loads: Loads) -> None:
     """The guard of all tests below: a point that nobody comes by would prove nothing."""
-    assert reached(loads.extraction, 1) == set(POINTS["extraction"])
-    assert reached(loads.files, 1) == set(POINTS["files"])
     assert set(Failpoint) == {*POINTS["extraction"], *POINTS["files"]}
-    assert reached(loads.extraction, 2) == ONCE_A_TABLE & set(POINTS["extraction"])
-    assert reached(loads.files, 2) == ONCE_A_TABLE & set(POINTS["files"])
+    for turn in range(1, max(OFTEN.values()) + 2):
+        expected = {(load, point) for load, point, number in TURNS if number == turn}
+        found = {(name, point) for name in Loads._fields for point in reached(getattr(loads, name), turn)}
+        assert found == expected, f"time {turn}"
 
 
 @pytest.mark.parametrize("action", ["kill", "raise"])
@@ -60,9 +59,10 @@ def test_a_run_that_dies_anywhere_leaves_all_or_nothing(load: Load, point: Failp
     if action == "raise":
         assert "FailpointReached" in child.said
         assert point.value in child.said
-    assert load.digest(warehouse) == (load.after if is_done(point) else load.before)
-    assert load.again(warehouse) == (not is_done(point))
-    assert load.digest(warehouse) == load.after
+    committed = load.committed_at(point, turn)
+    assert load.digest(warehouse) == load.states[committed]
+    assert load.again(warehouse) == len(load.states) - 1 - committed
+    assert load.digest(warehouse) == load.states[-1]
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_a_database_that_goes_away_anywhere_costs_one_rerun(
     if fault == "server stops":
         shop.stand.cluster.stop("immediate")
     else:
-        shop.stand.hang_up(*([shop.source] if fault == "source hangs up" else [run[3] for run in frozen]))
+        shop.stand.hang_up(*(["shop"] if fault == "source hangs up" else [run[3] for run in frozen]))
     for *_, child in frozen:
         child.thaw()
     ended = {name: child.end() for name, _, _, _, child in frozen}
@@ -96,13 +96,13 @@ def test_a_database_that_goes_away_anywhere_costs_one_rerun(
     wrong = []
     for name, load, point, warehouse, child in frozen:
         # A source that hangs up when all is read does no harm; whoever says it succeeded has committed.
-        if fault != "source hangs up" and not is_done(point) and ended[name] != 1:
+        last = len(load.states) - 1
+        committed = last if ended[name] == 0 else load.committed_at(point)
+        if fault != "source hangs up" and ended[name] != 1 and load.committed_at(point) != last:
             wrong.append(f"{name}: ended with {ended[name]}, the fault went unnoticed: {child.said}")
-        expected = load.after if ended[name] == 0 or is_done(point) else load.before
-        if load.digest(warehouse) != expected:
-            wrong.append(f"{name}: neither all nor nothing is there after {ended[name]}: {child.said}")
-        load.again(warehouse)
-        if load.digest(warehouse) != load.after:
+        if load.digest(warehouse) != load.states[committed]:
+            wrong.append(f"{name}: something is half there after {ended[name]}: {child.said}")
+        if load.again(warehouse) != last - committed or load.digest(warehouse) != load.states[-1]:
             wrong.append(f"{name}: the re-run did not make it whole")
     assert wrong == []
     assert len(frozen) == sum(map(len, POINTS.values()))

@@ -149,6 +149,7 @@ class Reading:
     ``exact_sum`` is the same in major units, with the decimals the file writes. ``balance`` is ``ok`` where the
     file proves its own sum, ``off BY`` (closing - opening - entries) where it disproves it, ``-`` where it does
     not say. ``totals`` maps (raw table, amount column, currency) to (rows that carry the amount, sum of minor units).
+    ``accounts`` are all that the file names, ``origin_account`` is the only one of them.
     ``documents`` are in the order first seen, each once. ``record_header`` is the header line of a CSV as it stood,
     which names the fields of its records (several headers: one a line); None for other formats.
     """
@@ -156,6 +157,7 @@ class Reading:
     format: str | None = None
     origin: str | None = None
     origin_account: str | None = None
+    accounts: tuple[str, ...] = ()
     content_date: date | None = None
     documents: tuple[Document, ...] = ()
     record_header: str | None = None
@@ -284,6 +286,7 @@ class Tally:
             format=self.format,
             origin=self.origin,
             origin_account=next(iter(self.accounts)) if len(self.accounts) == 1 else None,
+            accounts=tuple(sorted(self.accounts)),
             content_date=self.content_date,
             documents=tuple(self._documents.values()),
             record_header="\n".join(self.headers) or None,

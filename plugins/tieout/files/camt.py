@@ -1,39 +1,43 @@
 """ISO 20022 cash management messages: camt.053 statements, camt.052 reports, camt.054 notifications, any version.
 
-A small walker that knows elements by their local name, so that versions and prefixes do not matter. What moves money
-is the entry (Ntry), so there is one row an entry, also where it is a batch of several transactions. Entries that a
-later statement will book (of reports and notifications, and pending ones) are counted and not sent on.
-A document type declaration is refused, as nothing else needs one and every XML attack does.
+Elements are known by their local name, so that versions and prefixes do not matter. What moves money is the entry
+(Ntry), so there is one row an entry, also where it is a batch of several transactions. Entries that a later statement
+will book (of reports and notifications, and pending ones) are counted and not sent on. A file is read as it streams
+by, one entry in memory: what a statement says of itself stands before its entries, as the standard orders it.
+
+A statement may come in pages (StmtPgntn), each a statement of its own with the balances it has: the next page begins
+where the page before it ended. Times carry no weight here: a day is the calendar day that the bank wrote.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from lxml import etree
-
-from tieout.files.lines import whole_bytes
 from tieout.files.proof import BankEntry, BankStatement, Rejected, Sink, Tally, calendar_date, json_text
 from tieout.files.statements import Amount, Balance, Proof, document_of, file_statement
+from tieout.files.xml_stream import Json, Kind, walk
 from tieout.money import AmountError, exact
 
 ORIGIN = "bank"
 KINDS = {"Stmt": "statement", "Rpt": "report", "Ntfctn": "notification"}
-OPENING, PREVIOUS_CLOSING, CLOSING = "OPBD", "PRCD", "CLBD"
-DEPTH_LIMIT = 64  # the schemas nest about 15 deep
+PAGINATION = {"statement": "StmtPgntn", "report": "RptPgntn", "notification": "NtfctnPgntn"}
+# What a statement says of itself, before its entries.
+SAID_FIRST = frozenset(
+    ("Id", *PAGINATION.values(), "ElctrncSeqNb", "LglSeqNb", "CreDtTm", "FrToDt", "Acct", "Bal", "TxsSummry")
+)
+REPEATED = ("Bal",)
+OPENING, PREVIOUS_CLOSING, INTERIM, CLOSING = "OPBD", "PRCD", "ITBD", "CLBD"
 SIGNS = {"CRDT": False, "DBIT": True}
 NO_REFERENCE = ("NOTPROVIDED", "NONREF", "")
 MESSAGE = re.compile(r"camt\.05[234]\.\d{3}\.\d{2}", re.ASCII)
 OPENS_XML = re.compile(r"\s*<")
 NAMES_CAMT = re.compile(r"camt\.05[234]|BkToCstmr(?:Stmt|AcctRpt|DbtCdtNtfctn)")
-
-Element = etree._Element
 
 
 def recognises(head: str) -> bool:
@@ -49,8 +53,7 @@ def read(path: Path, sink: Sink) -> Tally:
     tally = Tally("camt", ORIGIN, sink)
     proof = Proof(tally)
     try:
-        for number, statement in enumerate(_statements(path, tally), start=1):
-            _Statement(statement, number, tally, proof).read()
+        _read(path, tally, proof)
         if not tally.statements:
             raise Rejected("no statement in the file", expected="a Stmt, Rpt or Ntfctn element", found="none")
         proof.settle()
@@ -60,176 +63,205 @@ def read(path: Path, sink: Sink) -> Tally:
     return tally
 
 
-def _statements(path: Path, tally: Tally) -> Iterator[Element]:
-    """The statement elements of the file, each whole; memory is given back after each."""
-    data = whole_bytes(path)
-    if b"<!DOCTYPE" in data:
-        raise Rejected("document type declaration", expected="XML without <!DOCTYPE", found="<!DOCTYPE")
-    depth = 0
-    try:
-        events = etree.iterparse(
-            BytesIO(data), events=("start", "end"), resolve_entities=False, no_network=True, huge_tree=False,
-            load_dtd=False, remove_comments=True, remove_pis=True,
-        )  # fmt: skip
-        for event, element in events:
-            if event == "start":
-                depth += 1
-                # In an encoding such as UTF-16 the bytes above do not show it.
-                if depth == 1 and element.getroottree().docinfo.doctype:
-                    raise Rejected("document type declaration", expected="XML without <!DOCTYPE")
-                if depth > DEPTH_LIMIT:
-                    raise Rejected("nested too deep", line=_line(element), expected=f"at most {DEPTH_LIMIT} levels")
-                if _name(element) == "Document" and (message := MESSAGE.search(etree.QName(element).namespace or "")):
-                    tally.format = message[0]
-                continue
-            depth -= 1
-            if _name(element) in KINDS:
-                yield element
-                element.clear()
-    except etree.XMLSyntaxError as error:
-        line = error.position[0] if error.position else None
-        raise Rejected("not well-formed XML", line=line, found=error.msg) from None
-    except UnicodeDecodeError:
-        raise Rejected("text in another encoding than the XML declares") from None
+def _read(path: Path, tally: Tally, proof: Proof) -> None:
+    statement: _Statement | None = None
+    pages = Pages(proof)
+    for kind, line, name, value in walk(path, KINDS, SAID_FIRST | {"Ntry"}):
+        if statement is None:
+            if kind is Kind.OPENED:
+                tally.statements += 1
+                statement = _Statement(KINDS[name], tally.statements, line, tally, proof)
+            elif kind is Kind.ROOT and (message := MESSAGE.search(str(value))):
+                tally.format = message[0]
+        elif kind is Kind.CLOSED:
+            statement.close(pages)
+            statement = None
+        elif name == "Ntry":
+            statement.entry(line, value)
+        else:
+            statement.say(line, name, value)
+
+
+@dataclass
+class Page:
+    """Where a page of a statement ended: its number, whether more follow, and the balance it closed with."""
+
+    number: int
+    last: bool
+    closing: Balance | None
+
+
+class Pages:
+    """The pages of the statements of one file: of each, none is missing and none comes twice."""
+
+    def __init__(self, proof: Proof) -> None:
+        self._proof = proof
+        self._seen: dict[tuple[str, ...], Page] = {}
+
+    def turn(self, statement: tuple[str, ...], page: Page, opening: Balance | None, line: int) -> None:
+        """Note one more page of a statement; what does not follow on the page before it is noted."""
+        before = self._seen.get(statement)
+        self._seen[statement] = page
+        if before is None:
+            return  # the pages before it are in another file, or there are none
+        if before.last or page.number != before.number + 1:
+            self._proof.note(
+                Rejected("a page is missing or comes twice", line=line, column="PgNb",
+                         expected="no page after the last" if before.last else f"page {before.number + 1}",
+                         found=f"page {page.number}")
+            )  # fmt: skip
+        elif before.closing and opening and before.closing.amount.exact != opening.amount.exact:
+            self._proof.note(
+                Rejected("a page does not begin where the page before it ended", line=line, column="Bal",
+                         expected=f"{before.closing.amount.exact:f}", found=f"{opening.amount.exact:f}")
+            )  # fmt: skip
+
+
+@dataclass
+class Side:
+    """The entries of one side of a statement, or of both: how many, and their unsigned sum."""
+
+    count: int = 0
+    total: Decimal = field(default_factory=Decimal)
+
+    def add(self, amount: Decimal) -> None:
+        self.count += 1
+        self.total += amount
 
 
 class _Statement:
-    """One Stmt, Rpt or Ntfctn element."""
+    """One Stmt, Rpt or Ntfctn element while it goes by."""
 
-    def __init__(self, element: Element, number: int, tally: Tally, proof: Proof) -> None:
-        self.element = element
+    def __init__(self, kind: str, number: int, line: int, tally: Tally, proof: Proof) -> None:
+        self.kind = kind
         self.number = number
+        self.line = line
         self.tally = tally
         self.proof = proof
-        self.kind = KINDS[_name(element)]
-        self.account = _text(element, "Acct", "Id", "IBAN") or _text(element, "Acct", "Id", "Othr", "Id")
-        self.currency = _text(element, "Acct", "Ccy")
-        self.name = _text(element, "Id") or str(number)
-        self.amounts: list[Decimal] = []
+        self.said: dict[str, Json] = {}
+        self.balances: list[tuple[str, Balance]] = []
+        self.opened = False
+        self.account: str | None = None
+        self.currency: str | None = None
+        self.opening: Balance | None = None
+        self.closing: Balance | None = None
+        self.page: Page | None = None
+        self.closing_date = date.min
+        self.booked: dict[str, Decimal] = {}
+        self.sides = {"TtlNtries": Side(), "TtlCdtNtries": Side(), "TtlDbtNtries": Side()}
 
-    def read(self) -> None:
-        """Send the statement and its entries on and check them.
-
-        :raises Rejected: something in it cannot even be counted.
-        """
-        self.tally.statements += 1
-        balances = self._balances()
-        opening = balances.get(OPENING) or balances.get(PREVIOUS_CLOSING)
-        closing = balances.get(CLOSING)
-        closing_date = closing.day if closing else self._day(balances)
-        entries: dict[str, Decimal] = {}
-        for entry in _children(self.element, "Ntry"):
-            self._entry(entry, closing_date, entries)
-        self._summary()
-        if self.kind == "statement" and not balances:
-            self.proof.note(
-                Rejected(
-                    "statement without balances",
-                    line=_line(self.element),
-                    column="Bal",
-                    expected="at least one balance, as camt.053 demands",
-                    found="none",
-                )
-            )
-        if not self.account:
-            self.proof.note(
-                Rejected("statement without account", line=_line(self.element), column="Acct/Id", found="none")
-            )
-        if opening and closing:
-            booked = entries.get(closing.currency, Decimal(0))
-            self.proof.check(self.name, opening.amount.exact, booked, closing.amount.exact, _line(self.element))
+    def say(self, line: int, name: str, value: Json) -> None:
+        """Take one thing that the statement says of itself."""
+        if self.opened:
+            self._note("out of the standard's order", line, name, "before the first Ntry", name)
+        elif name == "Bal":
+            self._balance(line, value)
+        elif name in self.said:
+            self._note("an element comes twice", line, name, "once in a statement", "twice")
         else:
-            self.proof.without_balances()
-        if self.account:
-            self.tally.accounts.add(self.account)
-        self.tally.seen(closing_date)
-        if self.kind == "statement" and self.account and self.currency:
-            row = BankStatement(
-                statement_no=self.number,
-                bank_account=self.account,
-                currency=self.currency,
-                statement_reference=_text(self.element, "Id"),
-                sequence_number=_sequence(self.element),
-                opening_date=opening.day if opening else None,
-                opening_minor=opening.amount.minor if opening else None,
-                closing_date=closing_date,
-                closing_minor=closing.amount.minor if closing else None,
-            )
-            file_statement(self.tally, self.proof, row, _line(self.element))
+            self.said[name] = value
 
-    def _balances(self) -> dict[str, Balance]:
-        found: dict[str, Balance] = {}
-        for element in _children(self.element, "Bal"):
-            code = _text(element, "Tp", "CdOrPrtry", "Cd") or _text(element, "Tp", "CdOrPrtry", "Prtry") or ""
-            amount, currency = self._amount(element, "Bal")
-            day = _date(element, "Dt")
-            if day is None:
-                raise Rejected("balance without date", line=_line(element), column="Bal/Dt")
-            found.setdefault(code, Balance(day, currency, amount))
-            self.currency = self.currency or currency
-        if len({balance.currency for balance in found.values()}) > 1:
-            self.proof.note(Rejected("balances in two currencies", line=_line(self.element), column="Bal/Amt"))
-        return found
+    def _balance(self, line: int, value: Json) -> None:
+        amount, currency = self._amount(line, value, "Bal")
+        day = _date(value, "Dt", line)
+        if day is None:
+            raise Rejected("balance without date", line=line, column="Bal/Dt")
+        code = _text(value, "Tp", "CdOrPrtry", "Cd") or _text(value, "Tp", "CdOrPrtry", "Prtry") or ""
+        self.balances.append((code, Balance(day, currency, amount)))
 
-    def _amount(self, element: Element, column: str) -> tuple[Amount, str]:
+    def open(self) -> None:
+        """All that it says of itself is there."""
+        self.opened = True
+        account = self.said.get("Acct", "")
+        self.account = _text(account, "Id", "IBAN") or _text(account, "Id", "Othr", "Id")
+        self.currency = _text(account, "Ccy") or (self.balances[0][1].currency if self.balances else None)
+        self._paginate()
+        self.opening = self._first(OPENING) or self._first(PREVIOUS_CLOSING)
+        self.closing = self._first(CLOSING)
+        if self.page is not None:
+            interim = [balance for code, balance in self.balances if code == INTERIM]
+            if self.opening is None and self.page.number > 1 and interim:
+                self.opening = interim.pop(0)
+            if self.closing is None and not self.page.last and interim:
+                self.closing = interim[-1]
+        self.closing_date = self.closing.day if self.closing else self._day()
+
+    def _paginate(self) -> None:
+        pagination = self.said.get(PAGINATION[self.kind])
+        if pagination is None:
+            return
+        number, last = _text(pagination, "PgNb") or "", _text(pagination, "LastPgInd") or ""
+        if not re.fullmatch(r"\d{1,5}", number, re.ASCII) or last not in ("true", "false", "1", "0"):
+            self._note("not a page", self.line, PAGINATION[self.kind], "PgNb in digits, LastPgInd true or false",
+                       f"{number} {last}")  # fmt: skip
+            return
+        self.page = Page(int(number), last in ("true", "1"), None)
+
+    @property
+    def name(self) -> str | None:
+        """The bank's own identification of the statement, with the page where it has several."""
+        name = _text(self.said.get("Id", ""))
+        if name and self.page and (self.page.number, self.page.last) != (1, True):
+            return f"{name}/{self.page.number}"
+        return name
+
+    def _first(self, code: str) -> Balance | None:
+        return next((balance for found, balance in self.balances if found == code), None)
+
+    def _day(self) -> date:
+        """The date of a statement without a closing balance: its period's end, when it was made, its last balance."""
+        for path in (("FrToDt", "ToDtTm"), ("FrToDt", "ToDt"), ("CreDtTm",)):
+            if text := _text(self.said.get(path[0], ""), *path[1:]):
+                return calendar_date(text[:10], self.line, "/".join(path))
+        if self.balances:
+            return max(balance.day for _, balance in self.balances)
+        raise Rejected("statement without date", line=self.line, expected="CLBD, FrToDt or CreDtTm")
+
+    def _amount(self, line: int, value: Json, column: str) -> tuple[Amount, str]:
         """The signed amount of a balance or entry and its currency: the amount is positive, the indicator signs it."""
-        amount = _child(element, "Amt")
-        if amount is None or not amount.text:
-            raise Rejected("amount missing", line=_line(element), column=f"{column}/Amt")
-        indicator = _text(element, "CdtDbtInd") or ""
+        element = value.get("Amt") if isinstance(value, dict) else None
+        text = _text(element) if element and not isinstance(element, list) else None
+        if not text:
+            raise Rejected("amount missing", line=line, column=f"{column}/Amt", expected="one amount",
+                           found="several" if isinstance(element, list) else "none")  # fmt: skip
+        indicator = _text(value, "CdtDbtInd") or ""
         if indicator not in SIGNS:
             raise Rejected(
                 "neither credit nor debit",
-                line=_line(element),
+                line=line,
                 column=f"{column}/CdtDbtInd",
                 expected="CRDT or DBIT",
                 found=indicator,
             )
-        text, currency = amount.text.strip(), amount.get("Ccy", "")
+        currency = str(element["@Ccy"]) if isinstance(element, dict) and "@Ccy" in element else ""
         if text.startswith("-"):
-            self.proof.note(
-                Rejected(
-                    "negative amount",
-                    line=_line(element),
-                    column=f"{column}/Amt",
-                    expected="an unsigned amount; CdtDbtInd says which way the money went",
-                    found=text,
-                )
-            )
-        return self.proof.amount(text, currency, SIGNS[indicator], _line(amount), f"{column}/Amt"), currency
+            self._note("negative amount", line, f"{column}/Amt",
+                       "an unsigned amount; CdtDbtInd says which way the money went", text)  # fmt: skip
+        return self.proof.amount(text, currency, SIGNS[indicator], line, f"{column}/Amt"), currency
 
-    def _day(self, balances: dict[str, Balance]) -> date:
-        """The date of a statement without a closing balance: its period's end, when it was made, its last balance."""
-        for path in (("FrToDt", "ToDtTm"), ("FrToDt", "ToDt"), ("CreDtTm",)):
-            if text := _text(self.element, *path):
-                return calendar_date(text[:10], _line(self.element), "/".join(path))
-        if balances:
-            return max(balance.day for balance in balances.values())
-        raise Rejected("statement without date", line=_line(self.element), expected="CLBD, FrToDt or CreDtTm")
-
-    def _entry(self, element: Element, statement_date: date, sums: dict[str, Decimal]) -> None:
-        line = _line(element)
+    def entry(self, line: int, value: Json) -> None:
+        """Count one entry, and send it on if this is the statement that books it."""
+        if not self.opened:
+            self.open()
         self.tally.entries += 1
-        amount, currency = self._amount(element, "Ntry")
+        amount, currency = self._amount(line, value, "Ntry")
         self.currency = self.currency or currency
         if currency != self.currency:
-            self.proof.note(
-                Rejected("entry in another currency than its account", line=line, column="Ntry/Amt",
-                         expected=self.currency, found=currency)
-            )  # fmt: skip
-        self.amounts.append(amount.exact)
+            self._note("entry in another currency than its account", line, "Ntry/Amt", self.currency, currency)
+        self.sides["TtlNtries"].add(abs(amount.exact))
+        self.sides["TtlCdtNtries" if amount.exact >= 0 else "TtlDbtNtries"].add(abs(amount.exact))
         self.tally.add(currency, amount.minor or 0, amount.exact)
-        status = _text(element, "Sts", "Cd") or _text(element, "Sts") or "BOOK"
+        status = _text(value, "Sts", "Cd") or _text(value, "Sts") or "BOOK"
         if status == "BOOK":
-            sums[currency] = sums.get(currency, Decimal(0)) + amount.exact
+            self.booked[currency] = self.booked.get(currency, Decimal(0)) + amount.exact
         if self.kind != "statement" or status != "BOOK":
             return  # the statement that books it will have it
         if amount.minor is None or not self.account:
-            return  # noted already: the file is refused
-        value = _date(element, "ValDt")
-        booking = _date(element, "BookgDt") or value or statement_date
-        details = list(_paths(element, "NtryDtls", "TxDtls"))
-        only = details[0] if len(details) == 1 else None
+            return  # noted already, or at the end: the file is refused
+        value_date = _date(value, "ValDt", line)
+        booking = _date(value, "BookgDt", line) or value_date or self.closing_date
+        details = list(_nodes(value, "NtryDtls", "TxDtls"))
+        only = details[0] if len(details) == 1 else ""
         self.tally.emit(
             "bank_entries",
             BankEntry(
@@ -237,87 +269,110 @@ class _Statement:
                 statement_no=self.number,
                 bank_account=self.account,
                 booking_date=booking,
-                value_date=value or booking,
+                value_date=value_date or booking,
                 amount_minor=amount.minor,
                 currency=currency,
-                is_reversal=(_text(element, "RvslInd") or "").lower() in ("true", "1"),
-                transaction_code=_transaction_code(element),
-                bank_reference=_text(element, "AcctSvcrRef")
-                or (_text(only, "Refs", "AcctSvcrRef") if only is not None else None)
-                or _text(element, "NtryRef"),
+                is_reversal=(_text(value, "RvslInd") or "").lower() in ("true", "1"),
+                transaction_code=_transaction_code(value),
+                bank_reference=_text(value, "AcctSvcrRef")
+                or _text(only, "Refs", "AcctSvcrRef")
+                or _text(value, "NtryRef"),
                 customer_reference=_reference(only),
                 counterparty=_counterparty(only, credit=amount.exact >= 0),
-                remittance=_remittance(element, details),
-                record=json_text({"message": self.tally.format, "entry": _as_record(element)}),
+                remittance=_remittance(value, details),
+                record=json_text({"message": self.tally.format, "entry": value}),
             ),
-            document_of(self.number, self.account, currency, statement_date, _text(self.element, "Id")),
+            document_of(self.number, self.account, self.currency, self.closing_date, self.name),
         )
 
+    def close(self, pages: Pages) -> None:
+        """The statement is whole: check it and send its row on."""
+        if not self.opened:
+            self.open()
+        self._summary()
+        if len({balance.currency for _, balance in self.balances}) > 1:
+            self._note("balances in two currencies", self.line, "Bal/Amt")
+        if self.kind == "statement" and not self.balances:
+            self._note("statement without balances", self.line, "Bal", "at least one balance, as camt.053 demands",
+                       "none")  # fmt: skip
+        if not self.account:
+            self._note("statement without account", self.line, "Acct/Id", "an IBAN or another identification", "none")
+        name = self.name or str(self.number)
+        if self.opening and self.closing:
+            booked = self.booked.get(self.closing.currency, Decimal(0))
+            self.proof.check(name, self.opening.amount.exact, booked, self.closing.amount.exact, self.line)
+        else:
+            self.proof.without_balances()
+        if self.page is not None:
+            self.page.closing = self.closing
+            identity = (self.kind, self.account or "", self.currency or "", _text(self.said.get("Id", "")) or "")
+            pages.turn(identity, self.page, self.opening, self.line)
+        if self.account:
+            self.tally.accounts.add(self.account)
+        self.tally.seen(self.closing_date)
+        if self.kind == "statement" and self.account and self.currency:
+            row = BankStatement(
+                statement_no=self.number,
+                bank_account=self.account,
+                currency=self.currency,
+                statement_reference=self.name,
+                sequence_number=self._sequence(),
+                opening_date=self.opening.day if self.opening else None,
+                opening_minor=self.opening.amount.minor if self.opening else None,
+                closing_date=self.closing_date,
+                closing_minor=self.closing.amount.minor if self.closing else None,
+            )
+            file_statement(self.tally, self.proof, row, self.line)
+
+    def _sequence(self) -> int | None:
+        text = _text(self.said.get("LglSeqNb", "")) or _text(self.said.get("ElctrncSeqNb", "")) or ""
+        return int(text) if re.fullmatch(r"\d{1,18}", text, re.ASCII) else None
+
     def _summary(self) -> None:
-        """The statement's own count and sums of its entries, where it gives them."""
-        summary = _child(self.element, "TxsSummry")
-        if summary is None:
+        """The statement's own count and sums of its entries, where it gives them: of all its pages together."""
+        if self.page and (self.page.number, self.page.last) != (1, True):
             return
-        sides = {
-            "TtlNtries": [abs(amount) for amount in self.amounts],
-            "TtlCdtNtries": [amount for amount in self.amounts if amount >= 0],
-            "TtlDbtNtries": [-amount for amount in self.amounts if amount < 0],
-        }
-        for name, amounts in sides.items():
-            for total in _children(summary, name):
-                for field, found in (("NbOfNtries", Decimal(len(amounts))), ("Sum", sum(amounts, Decimal(0)))):
-                    said = _text(total, field)
+        for name, side in self.sides.items():
+            for total in _nodes(self.said.get("TxsSummry", ""), name):
+                for column, found in (("NbOfNtries", Decimal(side.count)), ("Sum", side.total)):
+                    said = _text(total, column)
                     if said is not None and not _says(said, found):
-                        self.proof.note(
-                            Rejected(
-                                "the statement's summary differs from its entries",
-                                line=_line(total),
-                                column=f"TxsSummry/{name}/{field}",
-                                expected=said,
-                                found=f"{found:f}",
-                            )
-                        )
+                        self._note("the statement's summary differs from its entries", self.line,
+                                   f"TxsSummry/{name}/{column}", said, f"{found:f}")  # fmt: skip
+
+    def _note(
+        self, reason: str, line: int, column: str, expected: str | None = None, found: str | None = None
+    ) -> None:
+        self.proof.note(Rejected(reason, line=line, column=column, expected=expected, found=found))
 
 
-def _name(element: Element) -> str:
-    return str(element.tag).rpartition("}")[2]
-
-
-def _line(element: Element) -> int:
-    line: Any = element.sourceline
-    return int(line or 0)
-
-
-def _children(element: Element, name: str) -> Iterator[Element]:
-    return (child for child in element if _name(child) == name)
-
-
-def _child(element: Element, name: str) -> Element | None:
-    return next(_children(element, name), None)
-
-
-def _paths(element: Element, *names: str) -> Iterator[Element]:
-    """All elements below ``element`` at the path of local names, in document order."""
+def _nodes(value: Any, *names: str) -> Iterator[Json]:
+    """All elements at the path of local names, in the file's order."""
     if not names:
-        yield element
+        yield value
         return
-    for child in _children(element, names[0]):
-        yield from _paths(child, *names[1:])
+    child = value.get(names[0]) if isinstance(value, dict) else None
+    for each in child if isinstance(child, list) else () if child is None else (child,):
+        yield from _nodes(each, *names[1:])
 
 
-def _text(element: Element, *names: str) -> str | None:
-    """The text of the first element at the path that has any, without the blanks around it."""
-    return next((text for found in _paths(element, *names) if (text := (found.text or "").strip())), None)
+def _text(value: Any, *names: str) -> str | None:
+    """The text of the first element at the path that has any."""
+    for at, name in enumerate(names):
+        if type(value) is list:
+            return next(filter(None, (_text(each, *names[at:]) for each in value)), None)
+        if type(value) is not dict:
+            return None
+        value = value.get(name)
+    if type(value) is list:
+        return next(filter(None, map(_text, value)), None)
+    text = value.get("#text") if type(value) is dict else value
+    return text or None
 
 
-def _date(element: Element, name: str) -> date | None:
-    text = _text(element, name, "Dt") or _text(element, name, "DtTm")
-    return calendar_date(text[:10], _line(element), name) if text else None
-
-
-def _sequence(element: Element) -> int | None:
-    text = _text(element, "LglSeqNb") or _text(element, "ElctrncSeqNb") or ""
-    return int(text) if re.fullmatch(r"\d{1,18}", text, re.ASCII) else None
+def _date(value: Json, name: str, line: int) -> date | None:
+    text = _text(value, name, "Dt") or _text(value, name, "DtTm")
+    return calendar_date(text[:10], line, name) if text else None
 
 
 def _says(text: str, number: Decimal) -> bool:
@@ -327,58 +382,34 @@ def _says(text: str, number: Decimal) -> bool:
         return False
 
 
-def _transaction_code(element: Element) -> str | None:
+def _transaction_code(entry: Json) -> str | None:
     parts = (
-        _text(element, "BkTxCd", "Domn", "Cd"),
-        _text(element, "BkTxCd", "Domn", "Fmly", "Cd"),
-        _text(element, "BkTxCd", "Domn", "Fmly", "SubFmlyCd"),
+        _text(entry, "BkTxCd", "Domn", "Cd"),
+        _text(entry, "BkTxCd", "Domn", "Fmly", "Cd"),
+        _text(entry, "BkTxCd", "Domn", "Fmly", "SubFmlyCd"),
     )
-    return "/".join(filter(None, parts)) or _text(element, "BkTxCd", "Prtry", "Cd")
+    return "/".join(filter(None, parts)) or _text(entry, "BkTxCd", "Prtry", "Cd")
 
 
-def _reference(details: Element | None) -> str | None:
+def _reference(details: Json) -> str | None:
     """The ordering party's reference of an entry's only transaction."""
-    if details is None:
-        return None
     candidates = (_text(details, "Refs", name) for name in ("EndToEndId", "InstrId", "PmtInfId"))
     return next((text for text in candidates if text and text not in NO_REFERENCE), None)
 
 
-def _counterparty(details: Element | None, credit: bool) -> str | None:
-    if details is None:
-        return None
-    parties = ("UltmtDbtr", "Dbtr") if credit else ("UltmtCdtr", "Cdtr")
-    names = (
-        _text(details, "RltdPties", party, *rest) for party in reversed(parties) for rest in (("Nm",), ("Pty", "Nm"))
-    )
+def _counterparty(details: Json, credit: bool) -> str | None:
+    parties = ("Dbtr", "UltmtDbtr") if credit else ("Cdtr", "UltmtCdtr")
+    names = (_text(details, "RltdPties", party, *rest) for party in parties for rest in (("Nm",), ("Pty", "Nm")))
     return next(filter(None, names), None)
 
 
-def _remittance(element: Element, details: list[Element]) -> str | None:
+def _remittance(entry: Json, details: list[Json]) -> str | None:
     """What travelled with the payment: free text and structured references, else the bank's own words."""
     texts = [
         text
         for detail in details
         for path in (("Ustrd",), ("Strd", "CdtrRefInf", "Ref"), ("Strd", "AddtlRmtInf"))
-        for found in _paths(detail, "RmtInf", *path)
-        if (text := (found.text or "").strip())
+        for found in _nodes(detail, "RmtInf", *path)
+        if (text := _text(found))
     ]
-    return " ".join(texts) or _text(element, "AddtlNtryInf")
-
-
-def _as_record(element: Element) -> Any:
-    """An element as JSON: text, or an object of its children by local name; repeated ones become a list."""
-    record: dict[str, Any] = {f"@{name!s}": str(value) for name, value in element.attrib.items()}
-    for child in element:
-        name, value = _name(child), _as_record(child)
-        if name in record:
-            known = record[name]
-            record[name] = [*(known if isinstance(known, list) else [known]), value]
-        else:
-            record[name] = value
-    text = (element.text or "").strip()
-    if not record:
-        return text
-    if text:
-        record["#text"] = text
-    return record
+    return " ".join(texts) or _text(entry, "AddtlNtryInf")

@@ -29,6 +29,8 @@ sandbox_app = typer.Typer(no_args_is_help=True, help="The sandbox payment system
 close_app = typer.Typer(no_args_is_help=True, help="Closes of the books.")
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(close_app, name="close")
+source_app = typer.Typer(no_args_is_help=True, help="Systems to extract from.")
+app.add_typer(source_app, name="source")
 
 # A pipe or a file has no width of its own: tables need room for amounts.
 console = Console(width=None if sys.stdout.isatty() else 160)
@@ -46,6 +48,7 @@ def reported() -> Iterator[None]:
     from tieout.overview import NothingPublishedError
     from tieout.postgres import PostgresError
     from tieout.sandbox import SandboxError
+    from tieout.source_catalogue import CatalogueError
     from tieout.sources import RegistryError
     from tieout.verify import VerifyError
     from tieout.walkthrough import Interrupted
@@ -57,7 +60,7 @@ def reported() -> Iterator[None]:
     except Interrupted as interrupted:
         _complain(f"stopped by {interrupted}; nothing is left running, and the next run continues")
         raise typer.Exit(INTERRUPTED) from None
-    except (UsageError, SandboxError, CloseRefused, VerifyError) as error:
+    except (UsageError, SandboxError, CloseRefused, VerifyError, CatalogueError) as error:
         _complain(str(error))
         raise typer.Exit(BAD_INPUT) from None
     except failures as error:
@@ -264,6 +267,39 @@ def close_abort(close_id: Annotated[int, typer.Argument(help="Number of the clos
     with reported(), warehouse() as connection:
         before = close.abort(connection, close_id)
     console.print(f"close {close_id} was {before} and is given up")
+
+
+@source_app.command("add")
+def source_add(
+    connection: Annotated[str, typer.Argument(help="Name of the connection, as Airflow knows it.")],
+    schema: Annotated[str, typer.Argument(help="Schema of that database.")],
+    dsn: Annotated[str | None, typer.Option(help="libpq URI or DSN; else AIRFLOW_CONN_<CONNECTION> says it.")] = None,
+    name: Annotated[str | None, typer.Option(help="The source's name; else the connection's.")] = None,
+    table: Annotated[list[str] | None, typer.Option(help="Only this table; may be given again.")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="TABLE=COLUMN,... where the catalogue knows no key.")] = None,
+    owner: Annotated[str, typer.Option(help="Who is told when something is wrong with it.")] = "payments-data",
+    out: Annotated[Path | None, typer.Option(help="File to write; else the source's own in the dbt project.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Write the file anew if it is there.")] = False,
+) -> None:
+    """Read a Postgres schema's catalogue and write the YAML that declares its tables, for review."""
+    from tieout.source_declaration import add_source, named_keys, source_address, summary
+
+    with reported():
+        address = dsn or source_address(connection, os.environ)
+        added = add_source(
+            connection, schema, address, name=name, tables=table or (), keys=named_keys(key or ()), owner=owner,
+            out=out, replace=replace,
+        )  # fmt: skip
+    _print_table(("table", "rows", "key", "cursor", "mode", "personal", "remarks"), summary(added))
+    console.print(f"\nwritten to {added.path}", soft_wrap=True, markup=False, highlight=False)
+    console.print(
+        f"Next\n"
+        f"  review it             every comment that starts with 'guess' says what to check\n"
+        f"  tieout migrate        makes the raw tables\n"
+        f"  a staging model       for each table that is to be matched or booked, as stg_payments__captures is\n"
+        f"  the DAG ingest        extracts source {added.source} once a task names it",
+        markup=False, highlight=False,
+    )  # fmt: skip
 
 
 @app.command()

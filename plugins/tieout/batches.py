@@ -17,6 +17,7 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as Connection
+from psycopg2.extras import Json
 
 from tieout.failpoints import Failpoint, reach
 from tieout.sources import BATCH_ID, FILE_ID, Table, raw_identifier
@@ -26,8 +27,11 @@ NO_CURRENCY = "XXX"
 KEY_SEPARATOR = "|"
 HEX_DIGITS = 15  # 60 bits: the largest whole number of hexadecimal digits that a bigint holds without its sign
 
-# Key columns are hashed as text: both sides must spell a timestamp alike.
-SESSION_SPELLING = "set local timezone = 'UTC'; set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres'"
+# Keys and rows are hashed as text: both sides must spell every type alike.
+SESSION_SPELLING = (
+    "set local timezone = 'UTC'; set local datestyle = 'ISO, YMD'; set local intervalstyle = 'postgres'; "
+    "set local extra_float_digits = 1; set local bytea_output = 'hex'"
+)
 
 
 class TotalsMismatchError(RuntimeError):
@@ -82,19 +86,26 @@ def open_batch(
     interval: tuple[datetime, datetime] | None = None,
     file_id: int | None = None,
     identity: str | None = None,
+    snapshot: str | None = None,
+    source_state: Mapping[str, Any] | None = None,
 ) -> int:
     """Enter a batch of an interval or of a file in the manifest; :func:`seal_batch` completes it before the commit.
 
     :param identity: of the source that the batch's horizon will belong to.
+    :param snapshot: of the source, in which the rows are read; pg_snapshot as text.
+    :param source_state: what the next batch compares the source table with, JSON-able.
     :returns: the batch's id, which its raw rows carry.
     """
     start, end = interval or (None, None)
     cursor.execute(
         "insert into ops.batches "
-        "(source, table_name, interval_start, interval_end, file_id, row_count, key_hash, as_of, source_identity) "
-        "values (%s, %s, %s, %s, %s, 0, 0, %s, %s) returning batch_id",
-        (table.source, table.name, start, end, file_id, as_of, identity),
-    )
+        "(source, table_name, interval_start, interval_end, file_id, row_count, key_hash, as_of, source_identity, "
+        "snapshot, source_state) values (%s, %s, %s, %s, %s, 0, 0, %s, %s, %s, %s) returning batch_id",
+        (
+            table.source, table.name, start, end, file_id, as_of, identity, snapshot,
+            None if source_state is None else Json(source_state),
+        ),
+    )  # fmt: skip
     batch_id = int(cursor.fetchone()[0])
     reach(Failpoint.BATCH_OPENED)
     return batch_id
@@ -139,6 +150,22 @@ def hashed_key(table: Table) -> tuple[str, ...]:
     return tuple(name for name in table.key if name != FILE_ID)
 
 
+def key_text(table: Table, alias: str | None = None) -> sql.Composed:
+    """The key of a row as one text.
+
+    :param alias: of the relation the row is from, where several have these columns.
+    """
+    columns = (sql.Identifier(*((alias,) if alias else ()), name) for name in hashed_key(table))
+    return sql.SQL("concat_ws({}, {})").format(sql.Literal(KEY_SEPARATOR), sql.SQL(", ").join(columns))
+
+
+def hashed(text: sql.Composable, hex_digits: int) -> sql.Composed:
+    """So many hexadecimal digits of the text's md5, as a bigint that is not negative: at most :data:`HEX_DIGITS`."""
+    return sql.SQL("('x' || left(md5({}), {}))::bit({})::bigint").format(
+        text, sql.Literal(hex_digits), sql.Literal(hex_digits * 4)
+    )
+
+
 def totals_statement(table: Table, relation: sql.Composable, condition: sql.Composable) -> sql.Composed:
     """One scan's totals of ``relation`` where ``condition``, grouped by the currency columns.
 
@@ -146,14 +173,9 @@ def totals_statement(table: Table, relation: sql.Composable, condition: sql.Comp
     column rows that carry it and their sum): :func:`fold_totals` adds the groups up.
     """
     currencies = currency_columns(table)
-    key_text = sql.SQL("concat_ws({}, {})").format(
-        sql.Literal(KEY_SEPARATOR), sql.SQL(", ").join(map(sql.Identifier, hashed_key(table)))
-    )
     columns: list[sql.Composable] = [
         sql.SQL("count(*)"),
-        sql.SQL("coalesce(sum(('x' || left(md5({}), {}))::bit({})::bigint), 0)").format(
-            key_text, sql.Literal(HEX_DIGITS), sql.Literal(HEX_DIGITS * 4)
-        ),
+        sql.SQL("coalesce(sum({}), 0)").format(hashed(key_text(table), HEX_DIGITS)),
         sql.SQL("max({})::timestamptz").format(sql.Identifier(table.cursor)),
         *map(sql.Identifier, currencies),
     ]
@@ -163,6 +185,20 @@ def totals_statement(table: Table, relation: sql.Composable, condition: sql.Comp
     if currencies:
         statement += sql.SQL(" group by {}").format(sql.SQL(", ").join(map(sql.Identifier, currencies)))
     return statement
+
+
+def added_totals(parts: Iterable[Totals]) -> Totals:
+    """What several parts of one batch weigh together."""
+    row_count, key_hash, content_until = 0, 0, None
+    amounts: dict[tuple[str, str], tuple[int, int]] = {}
+    for part in parts:
+        row_count += part.row_count
+        key_hash += part.key_hash
+        content_until = max(filter(None, (content_until, part.content_until)), default=None)
+        for measure, (carrying, total) in part.amounts.items():
+            before = amounts.get(measure, (0, 0))
+            amounts[measure] = (before[0] + carrying, before[1] + total)
+    return Totals(row_count, key_hash, amounts, content_until)
 
 
 def fold_totals(table: Table, groups: Iterable[tuple[Any, ...]]) -> Totals:

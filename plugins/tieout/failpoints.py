@@ -32,6 +32,8 @@ class Failpoint(StrEnum):
     SNAPSHOT_TAKEN = "snapshot.snapshot_taken"
     BATCH_OPENED = "batch.opened"
     MID_COPY = "snapshot.mid_copy"
+    BEFORE_SWEEP = "snapshot.before_sweep"
+    MID_SWEEP = "snapshot.mid_sweep"
     BEFORE_TOTALS = "batch.before_totals"
     BEFORE_MANIFEST = "batch.before_manifest"
     AFTER_MANIFEST = "batch.after_manifest"

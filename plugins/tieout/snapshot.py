@@ -4,74 +4,45 @@ What is new is found by transaction, not by clock: a batch keeps the oldest tran
 when its snapshot was taken (its horizon), and the next batch takes every row written by that transaction or a
 later one. So a commit that comes late is never missed, whatever the application's clock says. Some rows come
 twice that way; staging keeps the latest version of a key. A source that is not the server it was (restored,
-promoted, moved) counts its transactions anew: then every row is taken once more.
+promoted, moved) counts its transactions anew: then every row is taken once more. What no transaction shows, such as
+a row that is gone, is found by a sweep.
+
+An interval that lies before a committed one is a backfill: its batch holds the rows of that time as they are now.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import psycopg2
 from psycopg2 import errors, sql
 from psycopg2.extensions import connection as Connection
-from psycopg2.extensions import parse_dsn
 
-from tieout.batches import (
-    SESSION_SPELLING,
-    Totals,
-    fold_totals,
-    loading_transaction,
-    open_batch,
-    seal_batch,
-    totals_statement,
+from tieout.batches import Totals, added_totals, loading_transaction, open_batch, seal_batch
+from tieout.failpoints import Failpoint, reach
+from tieout.known_keys import reused_keys
+from tieout.load_notes import NoteSeverity, note
+from tieout.source_copy import copy_rows
+from tieout.source_reading import (
+    Reading,
+    SnapshotError,
+    SourceAddress,
+    changed_since,
+    open_snapshot,
+    within_reach,
 )
-from tieout.failpoints import Failpoint, armed, reach
-from tieout.source_identity import source_identity
-from tieout.sources import BATCH_ID, RAW_SCHEMA, Registry, Source, Table, canonical_type, raw_identifier
+from tieout.source_shape import changed_types, narrowed
+from tieout.source_state import DECLARED_ANEW
+from tieout.sources import RAW_SCHEMA, Registry, RegistryError, Source, Table
+from tieout.sweep import DeletionsRefusedError, Swept, record_sweep, sweep, sweep_reason
 
-SourceAddress = str | Callable[[], Connection]
 Outcome = Literal["loaded", "committed", "refused"]
 
-# Our reading waits behind an ALTER TABLE at the source, and new readers wait behind us: give up before people notice.
-SOURCE_LOCK_TIMEOUT_S = 30
 # The other run of the same source may be loading a first batch of everything.
 WAREHOUSE_LOCK_TIMEOUT_S = 3600
-STATEMENT_TIMEOUT_S = 3600
-# Row versions name their transaction by 32 bits, of which half reach back: beyond, everything is taken.
-XID_BITS = 32
-XID_REACH = 1 << (XID_BITS - 1)
-PIPE_BYTES = 1 << 20
-COPY_READ_BYTES = 1 << 17
-# A network that swallows packets is noticed within two minutes instead of two hours.
-DEAD_PEER_OPTIONS: dict[str, Any] = {
-    "connect_timeout": 10,
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 6,
-    "tcp_user_timeout": 90_000,
-}
-# Only these have row versions with a transaction of their own (table, partitioned table, materialized view).
-KINDS_WITH_XMIN = ("r", "p", "m")
-REMEDIES: tuple[tuple[type[psycopg2.Error], str], ...] = (
-    (errors.LockNotAvailable, "A schema change or a long lock holds a table: run again when it is over"),
-    (errors.QueryCanceled, "The server ended the query: look for a statement timeout or a busy server, then run again"),
-    (errors.InsufficientPrivilege, "Grant the connection's user SELECT on the declared tables and USAGE on the schema"),
-    (
-        psycopg2.OperationalError,
-        "Check that the server runs and that the connection's host, port, database, login and password are right, "
-        "then run again: nothing was loaded",
-    ),
-)
-
-
-class SnapshotError(RuntimeError):
-    """The interval was not loaded, nothing of it is in the warehouse; the message names what and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -79,10 +50,11 @@ class Batch:
     """What became of one table in one interval.
 
     ``outcome``: ``loaded`` now, ``committed`` by an earlier run (this one did nothing), or ``refused`` because
-    the source no longer keeps the declared contract: ``problem`` says how, there is no batch (``batch_id`` is
-    None), the other tables went on. ``horizon`` is the source transaction (64 bits) the next batch starts from;
-    ``added_columns`` are those the source has and nobody declared: they were left out. ``taken_whole`` says why
-    a batch holds every row although an earlier batch exists.
+    the source no longer keeps the declared contract, or lost more rows than is let through: ``problem`` says how, there
+    is no batch (``batch_id`` is None), the other tables went on. ``horizon`` is the source transaction (64 bits) the
+    next batch starts from; None for a backfill. ``added_columns`` are those the source has and nobody declared: they
+    were left out. ``taken_whole`` says why a batch holds every row although an earlier batch exists, ``swept`` what a
+    comparison of all rows found. ``notes`` are what was noted of the table in this run.
     """
 
     source: str
@@ -98,31 +70,8 @@ class Batch:
     added_columns: tuple[str, ...] = ()
     problem: str | None = None
     taken_whole: str | None = None
-
-
-@dataclass(frozen=True)
-class _Shape:
-    """What the source's catalogue says about a declared table: how to select it, what is undeclared, what is wrong."""
-
-    expressions: tuple[sql.Composable, ...] = ()
-    added_columns: tuple[str, ...] = ()
-    problem: str | None = None
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """The source, seen by two connections in one snapshot.
-
-    ``horizon`` is the oldest transaction open when it was taken, ``next_xid`` the first one not yet begun.
-    """
-
-    named: str
-    rows: Connection
-    totals: Connection
-    horizon: int
-    next_xid: int
-    identity: str
-    shapes: dict[str, _Shape]
+    swept: Swept | None = None
+    notes: tuple[str, ...] = ()
 
 
 def take_snapshot(
@@ -133,22 +82,26 @@ def take_snapshot(
     interval_start: datetime,
     interval_end: datetime,
     as_of: datetime,
+    tables: Collection[str] | None = None,
+    accept_deletions: Collection[str] = (),
 ) -> list[Batch]:
-    """Load every declared table of a source from one snapshot, as the batches of one interval.
+    """Load the declared tables of a source from one snapshot, as the batches of one interval.
 
-    Rows, manifest, horizon and control totals of all tables are committed in one transaction, or nothing is.
+    Rows, manifest, horizon, control totals and notes of all tables are committed in one transaction, or nothing is.
     A table that has a batch of this interval is left alone, so a repeated run does nothing.
 
     :param source: a libpq URI, or a function that opens a psycopg2 connection to the source.
     :param warehouse: the loader's psycopg2 connection, in no transaction.
     :param interval_start: start of the interval the batches are filed under, with time zone.
-    :param interval_end: its end (exclusive). The rows are those of the source *now*, whatever the interval.
+    :param interval_end: its end (exclusive). The rows are those of the source *now*, whatever the interval; where a
+        later interval is committed, only those of them whose cursor lies in the interval.
     :param as_of: the moment the run counts as; kept on the batches.
-    :returns: one :class:`Batch` a declared table, in the order declared.
-    :raises SnapshotError: the source cannot be read, the interval lies before a committed one, or another run has
-        been holding the lock for too long.
+    :param tables: load these only; None for all that are declared.
+    :param accept_deletions: tables of which any number of rows may be gone at the source.
+    :returns: one :class:`Batch` a table asked for, in the order declared.
+    :raises SnapshotError: the source cannot be read, or another run has been holding the lock for too long.
     :raises TotalsMismatchError: raw differs from the source; everything was rolled back.
-    :raises RegistryError: the source is not declared.
+    :raises RegistryError: the source or one of the tables is not declared.
     """
     declared = registry.source(source_name)
     if declared.kind != "snapshot":
@@ -157,19 +110,35 @@ def take_snapshot(
         raise SnapshotError(
             f"{interval_start} to {interval_end} is no interval: give a start before the end, both with a time zone"
         )
+    chosen = _chosen(declared, tables, accept_deletions)
     interval = (interval_start, interval_end)
     with loading_transaction(warehouse) as target:
         batches = _lock_and_list(target, declared, interval)
-        pending = [table for table in declared.tables if table.name not in batches]
+        pending = [table for table in chosen if table.name not in batches]
         if pending:
-            _refuse_backward(target, declared, pending, interval_end)
+            overtaken = _overtaken(target, declared, interval_end)
             reach(Failpoint.BEFORE_SOURCE)
-            with _open_snapshot(source, declared, pending) as reading:
+            with open_snapshot(source, declared, pending) as reading:
+                alone = len(pending) < len(declared.tables)
                 for table in pending:
-                    batches[table.name] = _load_table(reading, warehouse, table, interval, as_of)
+                    load = _Load(
+                        reading, warehouse, table, interval, as_of,
+                        backfill=table.name in overtaken, alone=alone, accepted=table.name in accept_deletions,
+                    )  # fmt: skip
+                    batches[table.name] = load.run(target)
             reach(Failpoint.BEFORE_COMMIT)
     reach(Failpoint.AFTER_COMMIT)
-    return [batches[table.name] for table in declared.tables]
+    return [batches[table.name] for table in chosen]
+
+
+def _chosen(declared: Source, tables: Collection[str] | None, accepted: Collection[str]) -> list[Table]:
+    unknown = sorted({*(tables or ()), *accepted} - {table.name for table in declared.tables})
+    if unknown:
+        raise RegistryError(
+            f"source {declared.name} has no table {', '.join(map(repr, unknown))}; "
+            f"declared are {', '.join(table.name for table in declared.tables)}"
+        )
+    return [table for table in declared.tables if tables is None or table.name in tables]
 
 
 def _lock_and_list(cursor: Any, declared: Source, interval: tuple[datetime, datetime]) -> dict[str, Batch]:
@@ -195,289 +164,236 @@ def _lock_and_list(cursor: Any, declared: Source, interval: tuple[datetime, date
     }
 
 
-def _refuse_backward(cursor: Any, declared: Source, pending: list[Table], interval_end: datetime) -> None:
+def _overtaken(cursor: Any, declared: Source, interval_end: datetime) -> set[str]:
+    """Tables with a batch of a later interval: what their source holds now is no longer the interval's news."""
     cursor.execute(
-        "select table_name, interval_end from ops.batches where source = %s and table_name = any(%s) "
-        "and interval_end > %s order by interval_end desc, batch_id limit 1",
-        (declared.name, [table.name for table in pending], interval_end),
+        "select distinct table_name from ops.batches where source = %s and interval_end > %s",
+        (declared.name, interval_end),
     )
-    later = cursor.fetchone()
-    if later:
-        raise SnapshotError(
-            f"{declared.name}.{later[0]} is already loaded up to {later[1].isoformat()}: an interval that ends at "
-            f"{interval_end.isoformat()} would file the rows of now under the past. Run the current interval instead"
-        )
+    return {name for (name,) in cursor.fetchall()}
 
 
-@contextmanager
-def _source_errors(named: str, doing: str) -> Iterator[None]:
-    """Turn the source's errors into one that names the source, what failed and what to do."""
-    try:
-        yield
-    except psycopg2.Error as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        remedy = next((text for kind, text in REMEDIES if isinstance(error, kind)), "Run again: nothing was loaded")
-        raise SnapshotError(f"{named}: {doing} failed: {said[0]}. {remedy}") from error
+@dataclass(frozen=True)
+class _Last:
+    """The table's newest batch with a horizon."""
+
+    horizon: int
+    identity: str | None
+    columns: dict[str, str]
 
 
-def connect_source(source: SourceAddress) -> Connection:
-    """A connection to the source that notices a dead peer."""
-    if isinstance(source, str):
-        arguments = {**DEAD_PEER_OPTIONS, **parse_dsn(source)}
-        opened: Connection = psycopg2.connect(**arguments)
-        return opened
-    return source()
+@dataclass
+class _Load:
+    """One table on its way into the batch of one interval.
 
-
-@contextmanager
-def _open_snapshot(source: SourceAddress, declared: Source, tables: list[Table]) -> Iterator[_Reading]:
-    """Two connections in one snapshot of the source, with every readable table locked against ALTER and TRUNCATE.
-
-    Those two are not covered by a snapshot (the table would look empty), so the locks come before it.
+    ``alone`` says that not all tables of the source are loaded in this run.
     """
-    named = f"source {declared.name} (connection {declared.connection})"
-    opened: list[Connection] = []
-    try:
-        with _source_errors(named, "connecting"):
-            for _ in range(2):
-                opened.append(connect_source(source))
-                opened[-1].autocommit = True
-            identity = source_identity(opened[0])
-        rows, totals = opened
-        reach(Failpoint.SOURCE_CONNECTED)
-        with _source_errors(named, "taking a snapshot"), rows.cursor() as first, totals.cursor() as second:
-            unreadable = _unreadable(first, declared, tables)
-            readable = [table for table in tables if table.name not in unreadable]
-            first.execute(BEGIN_READING)
-            if readable:
-                names = sql.SQL(", ").join(map(source_identifier, readable))
-                first.execute(sql.SQL("lock table {} in access share mode").format(names))
-            first.execute(
-                "select pg_export_snapshot(), pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint "
-                "from pg_current_snapshot() s"
-            )
-            (snapshot, horizon, next_xid), *_ = first.fetchall()
-            second.execute(BEGIN_READING)
-            second.execute("set transaction snapshot %s", (snapshot,))
-            shapes = {name: _Shape(problem=problem) for name, problem in unreadable.items()}
-            shapes.update((table.name, _inspect(first, table)) for table in readable)
-        reach(Failpoint.SNAPSHOT_TAKEN)
-        yield _Reading(named, rows, totals, horizon, next_xid, identity, shapes)
-    finally:
-        for connection in opened:
-            connection.close()
 
+    reading: Reading
+    warehouse: Connection
+    table: Table
+    interval: tuple[datetime, datetime]
+    as_of: datetime
+    backfill: bool
+    alone: bool
+    accepted: bool
 
-# Row security would silently hide rows from us: off means an error instead.
-BEGIN_READING = (
-    "begin isolation level repeatable read read only; "
-    f"set local lock_timeout = '{SOURCE_LOCK_TIMEOUT_S}s'; "
-    f"set local statement_timeout = '{STATEMENT_TIMEOUT_S}s'; "
-    f"set local idle_in_transaction_session_timeout = '{STATEMENT_TIMEOUT_S}s'; "
-    f"set local row_security = off; {SESSION_SPELLING}"
-)
+    def __post_init__(self) -> None:
+        self.shape = self.reading.shapes[self.table.name]
+        self.where = f"{self.table.source_schema}.{self.table.name}"
+        self.said: list[str] = []
 
+    def run(self, cursor: Any) -> Batch:
+        """Load the table, or refuse it alone.
 
-def source_identifier(table: Table) -> sql.Identifier:
-    """The table at its source, quoted."""
-    return sql.Identifier(str(table.source_schema), table.name)
-
-
-def _unreadable(cursor: Any, declared: Source, tables: list[Table]) -> dict[str, str]:
-    """Tables that cannot be read at all -> why."""
-    cursor.execute(
-        "select c.relname, c.relkind::text, "
-        "       has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select') "
-        "from pg_class c join pg_namespace n on n.oid = c.relnamespace "
-        "where n.nspname = %s and c.relname = any(%s) and c.relkind in ('r', 'p', 'm', 'v', 'f')",
-        (declared.schema, [table.name for table in tables]),
-    )
-    present = {name: (kind, readable) for name, kind, readable in cursor.fetchall()}
-    problems = {}
-    for table in tables:
-        where = f"{declared.schema}.{table.name}"
-        kind, readable = present.get(table.name, (None, False))
-        if kind is None:
-            problems[table.name] = f"{where} does not exist at the source (dropped or renamed?)"
-        elif not readable:
-            problems[table.name] = f"{where} may not be read by the connection's user: grant it SELECT"
-        elif table.mode != "full" and kind not in KINDS_WITH_XMIN:
-            problems[table.name] = f"{where} is a view or foreign table, which can only be read with mode: full"
-    return problems
-
-
-def _inspect(cursor: Any, table: Table) -> _Shape:
-    """Compare a table's columns with the declaration. A domain counts as its base type; an enum may be read as text."""
-    cursor.execute(
-        "select a.attname, format_type(b.oid, null), "
-        "       format_type(b.oid, case when t.typtype = 'd' then t.typtypmod else a.atttypmod end), b.typtype = 'e' "
-        "from pg_attribute a join pg_type t on t.oid = a.atttypid "
-        "join pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid) "
-        "where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum",
-        (source_identifier(table).as_string(cursor),),
-    )
-    present = {name: (base, exact, is_enum) for name, base, exact, is_enum in cursor.fetchall()}
-    expressions: list[sql.Composable] = []
-    problems = []
-    for column in table.columns:
-        if column.name not in present:
-            problems.append(f"column {column.name} is missing")
-            continue
-        base, exact, is_enum = present[column.name]
-        declared = canonical_type(cursor, column.data_type)
-        if is_enum and declared == "text":
-            expressions.append(sql.SQL("{}::text").format(sql.Identifier(column.name)))
-        elif declared == (exact if "(" in column.data_type else base):
-            expressions.append(sql.Identifier(column.name))
-        else:
-            problems.append(f"column {column.name} is {exact}, declared {column.data_type}")
-    added = tuple(name for name in present if name not in table.column_names)
-    if not problems:
-        return _Shape(tuple(expressions), added)
-    hint = f" (new there: {', '.join(added)})" if added else ""
-    return _Shape(
-        added_columns=added,
-        problem=f"{table.source_schema}.{table.name} is not as declared: {'; '.join(problems)}{hint}. The table is "
-        "frozen until the source is repaired, or the dbt source YAML and the raw table are changed to follow it",
-    )
-
-
-def within_reach(next_xid: int, horizon: int) -> bool:
-    """Whether the 32 bits of a row version tell on which side of the horizon its writer is.
-
-    A horizon ahead of the source's counter says that the source was restored.
-    """
-    return 0 <= next_xid - horizon < XID_REACH
-
-
-def changed_since(next_xid: int, horizon: int) -> sql.Composable:
-    """The condition for rows whose writer is not older than the last horizon.
-
-    :param next_xid: the snapshot's first transaction not yet begun, 64 bits.
-    :param horizon: the last batch's horizon, 64 bits, within reach.
-
-    A row's xmin is the lower half of its transaction's id. Its distance back from ``next_xid``, modulo 2^32,
-    is exact for every transaction since a horizon within reach; an older (frozen) row may alias into the
-    window and comes again, which does no harm.
-    """
-    return sql.SQL("(({} - xmin::text::bigint) & {}) <= {}").format(
-        sql.Literal(next_xid % 2**XID_BITS), sql.Literal(2**XID_BITS - 1), sql.Literal(next_xid - horizon)
-    )
-
-
-def _load_table(
-    reading: _Reading, warehouse: Connection, table: Table, interval: tuple[datetime, datetime], as_of: datetime
-) -> Batch:
-    shape = reading.shapes[table.name]
-    refused = Batch(
-        table.source, table.name, table.raw_table, "refused", *interval, added_columns=shape.added_columns,
-        problem=shape.problem,
-    )  # fmt: skip
-    if shape.problem:
-        return refused
-    with warehouse.cursor() as cursor:
-        changed, taken_whole = _what_changed(cursor, reading, table)
+        :param cursor: of the loading transaction.
+        """
+        last = self._last(cursor)
+        problem = self.shape.problem
+        if problem is None and last is not None:
+            problem = narrowed(self.table, last.columns, self.shape.columns)
+        if problem is not None:
+            return self._refused(cursor, "table_refused", problem)
         cursor.execute("savepoint before_table")
-        batch_id = open_batch(cursor, table, as_of, interval=interval, identity=reading.identity)
         try:
-            expected = _copy(reading, warehouse, table, shape, batch_id, changed)
+            batch = self._load(cursor, last)
         except (psycopg2.IntegrityError, psycopg2.DataError) as error:
             # The rows break the declared contract, the columns did not show it: only this table is at fault.
             cursor.execute("rollback to savepoint before_table")
             said = str(error).strip().splitlines()[0]
-            return _refusal(refused, f"{table.source_schema}.{table.name} has rows that break its declaration: {said}")
+            return self._refused(cursor, "table_refused", f"{self.where} has rows that break its declaration: {said}")
+        except DeletionsRefusedError as refused:
+            cursor.execute("rollback to savepoint before_table")
+            remedy = (
+                "Nothing of the table was loaded: restore the rows at the source, or, if they are meant to be gone, "
+                f"run this interval again with accept_deletions: [{self.table.name}]"
+            )
+            return self._refused(cursor, refused.kind, f"{refused}. {remedy}", refused.observed)
         except (errors.UndefinedTable, errors.UndefinedColumn) as error:
             raise SnapshotError(
-                f"{RAW_SCHEMA}.{table.raw_table} is not as declared ({str(error).splitlines()[0]}): "
+                f"{RAW_SCHEMA}.{self.table.raw_table} is not as declared ({str(error).splitlines()[0]}): "
                 "create the raw tables again with sources.ensure_raw_tables, as setting up does"
             ) from error
-        found = seal_batch(cursor, table, batch_id, expected, reading.horizon)
         cursor.execute("release savepoint before_table")
-    return Batch(
-        table.source, table.name, table.raw_table, "loaded", *interval, batch_id, found.row_count,
-        found.content_until, reading.horizon, shape.added_columns, taken_whole=taken_whole,
-    )  # fmt: skip
+        return batch
 
+    def _last(self, cursor: Any) -> _Last | None:
+        cursor.execute(
+            "select horizon::text::bigint, source_identity, source_state -> 'columns' from ops.batches "
+            "where source = %s and table_name = %s and horizon is not null order by batch_id desc limit 1",
+            (self.table.source, self.table.name),
+        )
+        row = cursor.fetchone()
+        return None if row is None else _Last(int(row[0]), row[1], row[2] or {})
 
-def _what_changed(cursor: Any, reading: _Reading, table: Table) -> tuple[sql.Composable, str | None]:
-    """The condition for the rows to take, and why it is all of them although the table has a batch, if it is."""
-    cursor.execute(
-        "select horizon::text::bigint, source_identity from ops.batches where source = %s and table_name = %s "
-        "and horizon is not null order by batch_id desc limit 1",
-        (table.source, table.name),
-    )
-    last = cursor.fetchone()
-    if last is None or table.mode == "full":
-        return sql.SQL("true"), None
-    horizon, identity = int(last[0]), last[1]
-    if identity != reading.identity:
-        return sql.SQL("true"), f"the source was {identity or 'not known'}, and is {reading.identity}"
-    if not within_reach(reading.next_xid, horizon):
-        return sql.SQL("true"), f"the source's next transaction is {reading.next_xid}, out of reach of {horizon}"
-    return changed_since(reading.next_xid, horizon), None
+    def _load(self, cursor: Any, last: _Last | None) -> Batch:
+        reading, table = self.reading, self.table
+        changed, taken_whole = self._what_changed(last)
+        reason = None if self.backfill else sweep_reason(cursor, reading, table, self.interval[1], taken_whole)
+        batch_id = open_batch(
+            cursor, table, self.as_of, interval=self.interval, identity=reading.identity, snapshot=reading.snapshot,
+            source_state=None if self.backfill else reading.states[table.name].as_json(),
+        )  # fmt: skip
+        parts = [copy_rows(reading, self.warehouse, table, batch_id, changed or sql.SQL("true"))]
+        swept = None
+        if reason is not None:
+            swept = sweep(reading, self.warehouse, table, batch_id, changed, self.accepted)
+            record_sweep(cursor, batch_id, reason, swept)
+            parts += swept.added
+        horizon = None if self.backfill else reading.horizon
+        found = seal_batch(cursor, table, batch_id, added_totals(parts), horizon)
+        self._note_batch(cursor, batch_id, last, found, taken_whole)
+        if swept is not None and reason is not None:
+            self._note_sweep(cursor, batch_id, reason, swept)
+        if last is not None:
+            self._note_reuse(cursor, batch_id)
+        return self._batch(
+            "loaded", batch_id=batch_id, row_count=found.row_count, content_until=found.content_until,
+            horizon=horizon, taken_whole=taken_whole, swept=swept,
+        )  # fmt: skip
 
+    def _what_changed(self, last: _Last | None) -> tuple[sql.Composable | None, str | None]:
+        """The condition for the rows to take, None for all; and why all although the table has a batch, if so."""
+        if self.backfill:
+            moment = sql.Identifier(self.table.cursor)
+            start, end = map(sql.Literal, self.interval)
+            return sql.SQL("({0} >= {1} and {0} < {2})").format(moment, start, end), None
+        if last is None or self.table.mode == "full":
+            return None, None
+        if last.identity != self.reading.identity:
+            return None, f"the source was {last.identity or 'not known'}, and is {self.reading.identity}"
+        next_xid = self.reading.next_xid
+        if not within_reach(next_xid, last.horizon):
+            return None, f"the source's next transaction is {next_xid}, out of reach of {last.horizon}"
+        return changed_since(next_xid, last.horizon), None
 
-class _Interrupted:
-    """The rows on their way into raw, with the failpoint after the first piece."""
+    # --- what is worth a note
 
-    def __init__(self, tap: BinaryIO) -> None:
-        self._tap = tap
-        self._pieces = 0
+    def _note(
+        self, cursor: Any, kind: str, severity: NoteSeverity, message: str, batch_id: int | None = None, **observed: Any
+    ) -> None:
+        note(
+            cursor, source=self.table.source, table_name=self.table.name, kind=kind, severity=severity,
+            message=message, as_of=self.as_of, interval_end=self.interval[1], batch_id=batch_id, observed=observed,
+        )  # fmt: skip
+        self.said.append(f"{kind}: {message}")
 
-    def read(self, size: int = COPY_READ_BYTES) -> bytes:
-        """The next piece."""
-        self._pieces += 1
-        if self._pieces == 2:
-            reach(Failpoint.MID_COPY)
-        return self._tap.read(size)
+    def _note_added(self, cursor: Any, batch_id: int | None) -> None:
+        for name, data_type in self.shape.added.items():
+            declaration = f"- {{name: {name}, data_type: {data_type}}}"
+            self._note(
+                cursor, "added_column", "warn",
+                f"{self.where} has a column {name} ({data_type}) that nobody declared, it was left out: to load it, "
+                f"add `{declaration}` to the columns of {self.table.name} in the dbt source YAML and set up again",
+                batch_id, column=name, data_type=data_type,
+            )  # fmt: skip
 
+    def _note_batch(
+        self, cursor: Any, batch_id: int, last: _Last | None, found: Totals, taken_whole: str | None
+    ) -> None:
+        self._note_added(cursor, batch_id)
+        changes = changed_types(last.columns, self.shape.columns) if last else []
+        if changes:
+            self._note(
+                cursor, "column_changed", "warn",
+                f"{self.where} changed and still is as declared: {'; '.join(changes)}", batch_id, changes=changes,
+            )  # fmt: skip
+        if taken_whole:
+            self._note(
+                cursor, "taken_whole", "warn", f"every row of {self.where} was taken again: {taken_whole}", batch_id
+            )
+        if self.alone:
+            self._note(
+                cursor, "other_snapshot", "warn",
+                f"{self.where} was read without the other tables of the interval: their rows are from other moments, "
+                f"in snapshots of their own (this one is {self.reading.snapshot})", batch_id,
+            )  # fmt: skip
+        if self.backfill:
+            immutable = self.table.mode == "append"
+            self._note(
+                cursor, "backfilled", "warn",
+                f"the interval lies before a loaded one, so its {found.row_count} rows of {self.where} are those whose "
+                f"{self.table.cursor} lies in it, as they are now: "
+                + ("events do not change, so they are complete" if immutable else "what they were before is gone"),
+                batch_id, rows=found.row_count,
+            )  # fmt: skip
 
-def _refusal(refused: Batch, problem: str) -> Batch:
-    return Batch(**{**refused.__dict__, "problem": problem})
+    def _note_sweep(self, cursor: Any, batch_id: int, reason: str, swept: Swept) -> None:
+        observed = {"reason": reason, "compared": swept.rows_compared, "examples": list(swept.examples)}
+        if swept.rows_missed and reason == DECLARED_ANEW:
+            self._note(
+                cursor, "columns_filled", "warn",
+                f"{swept.rows_missed} rows of {self.where} came again, because {reason}",
+                batch_id, rows=swept.rows_missed, **observed,
+            )  # fmt: skip
+        elif swept.rows_missed:
+            self._note(
+                cursor, "rows_missed", "fail",
+                f"{swept.rows_missed} rows of {self.where} were not in raw, or not so, and no transaction since the "
+                "last batch had written them: they are loaded now. Find out who changes raw, or restored the source",
+                batch_id, rows=swept.rows_missed, **observed,
+            )  # fmt: skip
+        if swept.rows_deleted:
+            said = f"{swept.rows_deleted} rows of {self.where} are gone at the source ({', '.join(swept.examples)}" + (
+                ", ...)" if swept.rows_deleted > len(swept.examples) else ")"
+            )
+            if self.accepted:
+                self._note(
+                    cursor, "deletions_accepted", "warn", f"{said}, which this run was told to accept",
+                    batch_id, rows=swept.rows_deleted, **observed,
+                )  # fmt: skip
+            else:
+                self._note(
+                    cursor, "rows_deleted", "fail" if self.table.amounts else "warn",
+                    f"{said}: they count as zero from now on. Ask the source's owner why",
+                    batch_id, rows=swept.rows_deleted, **observed,
+                )  # fmt: skip
 
+    def _note_reuse(self, cursor: Any, batch_id: int) -> None:
+        reused = reused_keys(cursor, self.table, batch_id)
+        if reused.otherwise:
+            self._note(
+                cursor, "key_reused", "fail",
+                f"{reused.otherwise} keys of {self.where} came with other values in columns that never change "
+                f"({', '.join(reused.examples)}): the source used an id again, or rewrote an event. They are loaded",
+                batch_id, rows=reused.otherwise, examples=list(reused.examples),
+            )  # fmt: skip
+        elif reused.revived:
+            self._note(
+                cursor, "key_reused", "warn",
+                f"{reused.revived} keys of {self.where} that were gone are there again ({', '.join(reused.examples)})",
+                batch_id, rows=reused.revived, examples=list(reused.examples),
+            )  # fmt: skip
 
-def _copy(
-    reading: _Reading, warehouse: Connection, table: Table, shape: _Shape, batch_id: int, changed: sql.Composable
-) -> Totals:
-    """Stream the changed rows into raw through a pipe while the other connection weighs them; the source's totals."""
-    relation = source_identifier(table)
-    out_of_source = sql.SQL("copy (select {}::bigint, {} from {} where {}) to stdout (format binary)").format(
-        sql.Literal(batch_id), sql.SQL(", ").join(shape.expressions), relation, changed
-    )
-    into_raw = sql.SQL("copy {} ({}) from stdin (format binary)").format(
-        raw_identifier(table), sql.SQL(", ").join(map(sql.Identifier, (BATCH_ID, *table.column_names)))
-    )
-    read_end, write_end = os.pipe()
-    sink = os.fdopen(write_end, "wb", PIPE_BYTES)
+    def _refused(self, cursor: Any, kind: str, problem: str, observed: dict[str, int] | None = None) -> Batch:
+        self.said.clear()
+        self._note_added(cursor, None)
+        self._note(cursor, kind, "fail", problem, **(observed or {}))
+        return self._batch("refused", problem=problem)
 
-    def pump() -> None:
-        with sink, _source_errors(reading.named, f"reading {table.name}"), reading.rows.cursor() as cursor:
-            cursor.copy_expert(out_of_source, sink)
-
-    def weigh() -> Totals:
-        with _source_errors(reading.named, f"totalling {table.name}"), reading.totals.cursor() as cursor:
-            cursor.execute(totals_statement(table, relation, changed))
-            return fold_totals(table, cursor.fetchall())
-
-    with ThreadPoolExecutor(2) as threads, os.fdopen(read_end, "rb", PIPE_BYTES) as tap:
-        pumped, weighed = threads.submit(pump), threads.submit(weigh)
-        try:
-            with warehouse.cursor() as cursor:
-                arriving: Any = _Interrupted(tap) if armed(Failpoint.MID_COPY) else tap
-                cursor.copy_expert(into_raw, arriving, COPY_READ_BYTES)
-        except (psycopg2.IntegrityError, psycopg2.DataError):
-            while tap.read(PIPE_BYTES):  # let the source finish its COPY: the other tables need its connection
-                pass
-            pumped.result()
-            weighed.result()
-            raise
-        except BaseException:
-            tap.close()
-            for connection in (reading.rows, reading.totals):
-                connection.cancel()
-            source_error = pumped.exception()
-            if isinstance(source_error, SnapshotError) and not isinstance(source_error.__cause__, errors.QueryCanceled):
-                raise source_error from source_error.__cause__
-            raise
-        pumped.result()
-        return weighed.result()
+    def _batch(self, outcome: Outcome, **found: Any) -> Batch:
+        table = self.table
+        return Batch(
+            table.source, table.name, table.raw_table, outcome, *self.interval,
+            added_columns=tuple(self.shape.added), notes=tuple(self.said), **found,
+        )  # fmt: skip

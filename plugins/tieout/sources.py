@@ -29,6 +29,8 @@ BATCH_ID = "batch_id"
 # True on a row that says its key is gone at the source, or its line from a new version of the file.
 IS_DELETED = "is_deleted"
 FILE_ID = "file_id"
+# A deletion that leaves no sign at the source stands in the books for so long at most.
+SWEEP_EVERY_DAYS = 7.0
 HOURS = {"minute": 1 / 60, "hour": 1.0, "day": 24.0}
 
 # A declared type becomes part of a CREATE TABLE, where it cannot be a parameter: only what looks like a type passes.
@@ -64,7 +66,9 @@ class Table:
     The SLAs are hours: since the last load (warn, error) and since the newest content; None where none is declared.
     ``connection``, ``source_schema`` and ``mode`` are None for files. ``version_key`` tells which rows are versions
     of the same thing: the key, unless a table of files says otherwise. ``immutable`` are the columns that never change
-    for a key: if one does, the key was used again. All of them are in a table of mode append.
+    for a key: if one does, the key was used again. All of them are in a table of mode append. A snapshot table is
+    compared whole after so many days at the latest; a run that finds more than ``deletions_max`` rows gone refuses the
+    table, None for a share of its rows.
     """
 
     source: str
@@ -86,6 +90,8 @@ class Table:
     load_warn_hours: float | None
     load_error_hours: float | None
     content_sla_hours: float | None
+    sweep_every_days: float = SWEEP_EVERY_DAYS
+    deletions_max: int | None = None
 
     def __hash__(self) -> int:
         return hash((self.source, self.name))
@@ -334,7 +340,7 @@ def _read_table(where: str, source: str, entry: dict[str, Any], inherited: dict[
     if not NAME_PATTERN.fullmatch(str(raw_table)):
         raise RegistryError(f"{where}: {raw_table!r} cannot name a raw table: use a-z, 0-9 and _")
     snapshot = meta["kind"] == "snapshot"
-    content_sla = meta.get("content_sla_hours")
+    content_sla, deletions_max = meta.get("content_sla_hours"), meta.get("deletions_max")
     return Table(
         source=source,
         name=str(entry["name"]),
@@ -355,6 +361,8 @@ def _read_table(where: str, source: str, entry: dict[str, Any], inherited: dict[
         load_warn_hours=_hours(where, freshness.get("warn_after")),
         load_error_hours=_hours(where, freshness.get("error_after")),
         content_sla_hours=None if content_sla is None else float(content_sla),
+        sweep_every_days=_number(meta.get("sweep_every_days", SWEEP_EVERY_DAYS), f"{where}: meta.sweep_every_days"),
+        deletions_max=None if deletions_max is None else int(_number(deletions_max, f"{where}: meta.deletions_max")),
     )
 
 
@@ -385,6 +393,12 @@ def _hours(where: str, period: dict[str, Any] | None) -> float | None:
         return None
     unit = _one_of(period.get("period"), tuple(HOURS), f"{where}: freshness period")
     return float(period["count"]) * HOURS[unit]
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise RegistryError(f"{where} is {value!r}, must be a number, 0 or more")
+    return float(value)
 
 
 def _one_of(value: Any, allowed: tuple[str, ...], where: str) -> str:

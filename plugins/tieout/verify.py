@@ -30,17 +30,11 @@ from tieout.batches import (
     raw_totals,
     totals_statement,
 )
-from tieout.snapshot import (
-    BEGIN_READING,
-    PIPE_BYTES,
-    SourceAddress,
-    changed_since,
-    connect_source,
-    source_identifier,
-    within_reach,
-)
+from tieout.source_copy import PIPE_BYTES
 from tieout.source_identity import source_identity
-from tieout.sources import BATCH_ID, Registry, Table, raw_identifier
+from tieout.source_reading import BEGIN_READING, SourceAddress, changed_since, connect_source, within_reach
+from tieout.source_shape import source_identifier
+from tieout.sources import BATCH_ID, IS_DELETED, Registry, Table, raw_identifier
 
 THERE = sql.Identifier("source_rows")
 SETTLED = "written_before_horizon"

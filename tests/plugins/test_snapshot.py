@@ -24,7 +24,8 @@ from psycopg2.extensions import connection as Connection
 
 from tieout.batches import TotalsMismatchError
 from tieout.postgres import Cluster, free_port
-from tieout.snapshot import Batch, SnapshotError, changed_since, take_snapshot, within_reach
+from tieout.snapshot import Batch, take_snapshot
+from tieout.source_reading import SnapshotError, changed_since, within_reach
 from tieout.sources import Registry, RegistryError, ensure_raw_tables, load_registry
 
 DAY = datetime(2026, 10, 19, tzinfo=UTC)
@@ -538,7 +539,7 @@ def test_a_source_that_is_down_is_named_with_the_remedy(world: World) -> None:
 
 def test_a_locked_source_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "tieout.snapshot.BEGIN_READING", "begin isolation level repeatable read; set local lock_timeout = '50ms'"
+        "tieout.source_reading.BEGIN_READING", "begin isolation level repeatable read; set local lock_timeout = '50ms'"
     )
     with world.cluster.connect(world.dsn.rsplit("/", 1)[1]) as altering:
         altering.cursor().execute("alter table shop.orders add column x int")

@@ -339,7 +339,7 @@ class _Load:
             )  # fmt: skip
 
     def _note_sweep(self, cursor: Any, batch_id: int, reason: str, swept: Swept) -> None:
-        observed = {"reason": reason, "compared": swept.rows_compared, "examples": list(swept.examples)}
+        observed = {"compared": swept.rows_compared, "examples": list(swept.examples)}
         if swept.rows_missed and reason == DECLARED_ANEW:
             self._note(
                 cursor, "columns_filled", "warn",

@@ -13,13 +13,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import psycopg2
+from psycopg2.extensions import connection as Connection
 
 from tieout.failpoints import VARIABLE, Failpoint
 from tieout.landing import FileOutcome, load_landing
@@ -76,9 +77,10 @@ FIRST_DAY = """
 insert into shop.orders select i, i * 7, (array['EUR', 'JPY', 'KWD'])[1 + i % 3], null from generate_series(1, 500) i;
 insert into shop.lines select i, 1 from generate_series(1, 500) i;
 """
-# Wide enough for several pieces of a COPY.
+# Wide enough for several pieces of a COPY; what is gone asks for a sweep.
 SECOND_DAY = """
 update shop.orders set amount_minor = amount_minor + 1 where order_id % 5 = 0;
+delete from shop.orders where order_id = 3;
 insert into shop.orders select i, i * 7, 'EUR', repeat(md5(i::text), 30) from generate_series(501, 1500) i;
 insert into shop.lines select i, 1 from generate_series(501, 1500) i;
 """
@@ -118,7 +120,8 @@ SHOP_STATE = {
     "using (batch_id)",
     "lines": "select b.interval_start, to_jsonb(r) - 'batch_id' from raw.shop_lines r join ops.batches b "
     "using (batch_id)",
-    "batches": "select horizon is not null, to_jsonb(b) - array['batch_id', 'loaded_at', 'horizon'] from ops.batches b",
+    "batches": "select horizon is not null, to_jsonb(b) - array['batch_id', 'loaded_at', 'horizon', 'snapshot', "
+    "'source_state'] from ops.batches b",
     "totals": "select b.table_name, b.interval_start, to_jsonb(t) - 'batch_id' from ops.batch_totals t "
     "join ops.batches b using (batch_id)",
     "notes": "select b.interval_start, to_jsonb(n) - array['note_id', 'batch_id', 'noted_at'] from ops.load_notes n "
@@ -233,6 +236,12 @@ class Load(Protocol):
     # The digest before the load, and after each of its transactions that changes something.
     states: list[Digest]
 
+    def dsn(self, warehouse: str) -> str:
+        """Where the loader finds a warehouse."""
+
+    def load(self, warehouse: str, *, dsn: str | None = None) -> Sequence[Any]:
+        """Run it in this process; ``dsn`` may lead to the warehouse through a proxy."""
+
     def digest(self, warehouse: str) -> Digest:
         """Everything the load may leave in a warehouse."""
 
@@ -243,7 +252,7 @@ class Load(Protocol):
         """Run it in this process, to its end; how many transactions had something left to change."""
 
     def start(self, warehouse: str, failpoints: str = "", *, dsn: str | None = None) -> Child:
-        """Run it in a process of its own; ``dsn`` may lead to the warehouse through a proxy."""
+        """Run it in a process of its own."""
 
 
 @dataclass
@@ -262,18 +271,21 @@ class Shop:
         return self.stand.cluster.dsn(warehouse, "loader")
 
     def load(
-        self, warehouse: str, day: int, source: str = "shop", *, dsn: str | None = None, source_dsn: str | None = None
-    ) -> list[Batch]:
+        self, warehouse: str, day: int = 1, source: str = "shop", *, dsn: str | None = None,
+        source_dsn: str | None = None,
+    ) -> list[Batch]:  # fmt: skip
         """Extract the shop of now as the interval of a day; the addresses may be those of proxies."""
         connection = psycopg2.connect(dsn or self.dsn(warehouse))
-        start = DAY + timedelta(days=day)
-        source_dsn = source_dsn or self.stand.cluster.dsn(source)
         try:
-            return take_snapshot(
-                source_dsn, connection, self.registry, "shop", start, start + timedelta(days=1), AS_OF
-            )
+            return self.extract(connection, day, source_dsn or self.stand.cluster.dsn(source))
         finally:
             connection.close()
+
+    def extract(self, loader: Connection, day: int = 1, source_dsn: str | None = None) -> list[Batch]:
+        """The same, over a connection that is there."""
+        start = DAY + timedelta(days=day)
+        source_dsn = source_dsn or self.stand.cluster.dsn("shop")
+        return take_snapshot(source_dsn, loader, self.registry, "shop", start, start + timedelta(days=1), AS_OF)
 
     def committed_at(self, point: Failpoint, turn: int = 1) -> int:
         """All tables are one transaction."""
@@ -281,7 +293,7 @@ class Shop:
 
     def again(self, warehouse: str) -> int:
         """Load the second day; 0 when it was there."""
-        outcomes = {batch.outcome for batch in self.load(warehouse, 1)}
+        outcomes = {batch.outcome for batch in self.load(warehouse)}
         assert outcomes in ({"loaded"}, {"committed"}), outcomes
         return int(outcomes == {"loaded"})
 
@@ -307,7 +319,8 @@ class Shop:
         (project / "models").mkdir(parents=True)
         (project / "models" / "shop.yml").write_text(DECLARATION)
         shop = cls(stand, project, load_registry(project))
-        make_warehouse(stand.cluster, "empty", shop.registry)
+        stand.cluster.execute("create database empty")
+        fill_warehouse(stand.cluster, "empty", shop.registry)
         stand.cluster.execute(f"create database {shop.template} template empty")
         stand.cluster.execute("create database shop")
         stand.execute("shop", SOURCE_TABLES)
@@ -316,15 +329,14 @@ class Shop:
         stand.execute("shop", SECOND_DAY)
         quiet = stand.clone(shop.template)
         shop.states.append(shop.digest(quiet))
-        assert [batch.row_count for batch in shop.load(quiet, 1)] == [1100, 1000]
+        assert [batch.row_count for batch in shop.load(quiet)] == [1101, 1000]
         shop.states.append(shop.digest(quiet))
         assert shop.states[0] != shop.states[1]
         return shop
 
 
-def make_warehouse(cluster: Cluster, name: str, registry: Registry) -> None:
-    """An empty database of this name, migrated, with the declared raw tables."""
-    cluster.execute(f"create database {name}")
+def fill_warehouse(cluster: Cluster, name: str, registry: Registry) -> None:
+    """Migrate an empty database and make the declared raw tables."""
     with cluster.connect(name) as connection:
         ensure_roles(connection)
         migrate(connection)
@@ -392,7 +404,8 @@ class Landing:
         registry = load_registry(ROOT / "dbt_project")
         landing = cls(stand, directory / "landing", registry, _landing_state(registry))
         landing.folder.mkdir()
-        make_warehouse(stand.cluster, landing.template, registry)
+        stand.cluster.execute(f"create database {landing.template}")
+        fill_warehouse(stand.cluster, landing.template, registry)
         shutil.copy(FIXTURES / "adyen.csv", landing.folder / "1.csv")
         assert [outcome.outcome for outcome in landing.load(landing.template)] == ["loaded"]
         # A statement and its entries: two tables of one file.

@@ -16,10 +16,10 @@ from tests.faults.stand import FROZEN, Child, Landing, Load, Shop
 from tieout.failpoints import Failpoint
 
 POINTS = {"extraction": Shop.points, "files": Landing.points}
-# How often a run comes by: once for each of two tables, or of three files.
+# How often a run comes by: once for each of two tables (and for what a sweep copies), or of three files.
 OFTEN = {
     **{point: 2 for point in Failpoint if point.value.startswith("batch.")},
-    Failpoint.MID_COPY: 2,
+    Failpoint.MID_COPY: 3,
     Failpoint.FILE_COPIED: 3,
 }
 TURNS = [

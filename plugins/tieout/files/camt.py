@@ -71,8 +71,8 @@ def _read(path: Path, tally: Tally, proof: Proof) -> None:
             if kind is Kind.OPENED:
                 tally.statements += 1
                 statement = _Statement(KINDS[name], tally.statements, line, tally, proof)
-            elif kind is Kind.ROOT and (message := MESSAGE.search(str(value))):
-                tally.format = message[0]
+                if message := MESSAGE.search(str(value)):
+                    tally.format = message[0]
         elif kind is Kind.CLOSED:
             statement.close(pages)
             statement = None

@@ -17,6 +17,7 @@ from tieout.files.json_items import Item, begins_with_json, load
 from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, bounded, count, json_text
 
 PROCESSOR = "mollie"
+OPENS = re.compile(r'"_embedded"\s*:\s*\{\s*"(?:balance_transactions|settlements)"|"resource"\s*:\s*"settlement"')
 BALANCE = re.compile(r"/balances/(bal_[A-Za-z0-9]+)/transactions", re.ASCII)
 # The event's own id, by the kinds of event that have one; a payment's is the payment.
 EVENTS = ("refundId", "chargebackId", "captureId", "settlementId", "transferId", "invoiceId", "paymentId")
@@ -24,9 +25,7 @@ EVENTS = ("refundId", "chargebackId", "captureId", "settlementId", "transferId",
 
 def recognises(head: str) -> bool:
     """Whether the beginning of a text is that of Mollie's balance transactions or settlements."""
-    return begins_with_json(head) and (
-        '"balance_transactions"' in head or re.search(r'"resource"\s*:\s*"settlement"', head) is not None
-    )
+    return begins_with_json(head) and OPENS.search(head) is not None
 
 
 def read(path: Path, sink: Sink) -> Tally:

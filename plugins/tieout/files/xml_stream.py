@@ -25,18 +25,17 @@ Json = dict[str, Any] | str
 
 
 class Kind(Enum):
-    """What happened in the file: its root began, or a container began, got a whole child, or ended."""
+    """What happened in the file: a container began, got a whole child, or ended."""
 
-    ROOT = "root"
     OPENED = "opened"
     CHILD = "child"
     CLOSED = "closed"
 
 
 class Step(NamedTuple):
-    """One thing that happened: the line it begins on, the local name, and a child's value (of the root: its namespace).
+    """One thing that happened: the line it begins on, the local name, a child's value or a container's namespace.
 
-    A value is the text of an element without attributes and children, or else an object of its children by local name
+    A child's value is the text of an element without attributes and children, or else an object of its children by local name
     (a list where one comes several times), with attributes as ``@name`` and the text of an element as ``#text``.
     """
 
@@ -118,10 +117,8 @@ class _Walker:
         self._nodes.append({f"@{_local(name)}": value for name, value in attributes.items()} if attributes else {})
 
     def _begins_child(self, qualified: str) -> bool:
-        """Whether the element outside any kept child begins one; roots and containers are noted."""
+        """Whether the element outside any kept child begins one; a container that begins is noted."""
         name = self._named(qualified)
-        if self._depth == 1:
-            self._steps.append(Step(Kind.ROOT, self._line, name, qualified.rpartition(" ")[0]))
         if self._container_depth:
             kept = self._depth == self._container_depth + 1 and name in self._kept
             self._began = self._line if kept else 0
@@ -129,7 +126,7 @@ class _Walker:
         if name in self._containers:
             self._container_depth = self._depth
             self._held_from = self._parser.CurrentByteIndex
-            self._steps.append(Step(Kind.OPENED, self._line, name))
+            self._steps.append(Step(Kind.OPENED, self._line, name, qualified.rpartition(" ")[0]))
         return False
 
     def _characters(self, text: str) -> None:

@@ -52,8 +52,7 @@ def test_a_line_far_down_is_named(tmp_path: Path) -> None:
 def test_children_that_are_kept_come_whole_and_the_others_leave_nothing(tmp_path: Path) -> None:
     text = '<r xmlns="urn:x">\n<a>0</a><box>\n<b><a>1</a></b><a k="v">2<!-- x --> 3</a><a><c>4</c><c/></a></box></r>'
     assert steps(tmp_path, text) == [
-        Step(Kind.ROOT, 1, "r", "urn:x"),
-        Step(Kind.OPENED, 2, "box"),
+        Step(Kind.OPENED, 2, "box", "urn:x"),
         Step(Kind.CHILD, 3, "a", {"@k": "v", "#text": "2 3"}),
         Step(Kind.CHILD, 3, "a", {"c": ["4", ""]}),
         Step(Kind.CLOSED, 3, "box"),
@@ -63,7 +62,7 @@ def test_children_that_are_kept_come_whole_and_the_others_leave_nothing(tmp_path
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "iso-8859-1", "windows-1252"])
 def test_declared_encodings(encoding: str, tmp_path: Path) -> None:
     text = f'<?xml version="1.0" encoding="{encoding}"?><box><a>Müller</a></box>'
-    assert steps(tmp_path, text.encode(encoding))[2].value == "Müller"
+    assert steps(tmp_path, text.encode(encoding))[1].value == "Müller"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +93,7 @@ def test_what_is_refused(content: str | bytes, reason: str, tmp_path: Path) -> N
 
 
 def test_the_words_of_a_declaration_in_a_comment_are_none(tmp_path: Path) -> None:
-    assert steps(tmp_path, "<box><!-- <!DOCTYPE x> --><a><![CDATA[<!DOCTYPE]]></a></box>")[2].value == "<!DOCTYPE"
+    assert steps(tmp_path, "<box><!-- <!DOCTYPE x> --><a><![CDATA[<!DOCTYPE]]></a></box>")[1].value == "<!DOCTYPE"
 
 
 @pytest.mark.parametrize(
@@ -119,7 +118,7 @@ def test_elements_that_are_given_on_do_not_add_up_to_one_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(xml_stream, "ELEMENT_LIMIT", 100_000)
-    assert len(steps(tmp_path, "<box>" + "<a>1</a>" * 40_000 + "</box>")) == 40_003
+    assert len(steps(tmp_path, "<box>" + "<a>1</a>" * 40_000 + "</box>")) == 40_002
 
 
 def paged(text: str, *pages: tuple[int, str]) -> str:

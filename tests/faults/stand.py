@@ -84,33 +84,39 @@ delete from shop.orders where order_id = 3;
 insert into shop.orders select i, i * 7, 'EUR', repeat(md5(i::text), 30) from generate_series(501, 1500) i;
 insert into shop.lines select i, 1 from generate_series(501, 1500) i;
 """
+# With "-" for the warehouse, one load a line of standard input. Printed: from when to when, and what came of it.
 EXTRACT = """
-import sys
+import sys, time
 from datetime import datetime, timedelta
 from pathlib import Path
 import psycopg2
 from tieout.snapshot import take_snapshot
 from tieout.sources import load_registry
 source, warehouse, project, start, as_of = sys.argv[1:]
-start = datetime.fromisoformat(start)
-batches = take_snapshot(
-    source, psycopg2.connect(warehouse), load_registry(Path(project)), "shop", start, start + timedelta(days=1),
-    datetime.fromisoformat(as_of),
-)
-print(*(batch.outcome for batch in batches))
+start, registry = datetime.fromisoformat(start), load_registry(Path(project))
+for warehouse in sys.stdin if warehouse == "-" else [warehouse]:
+    began = time.monotonic()
+    batches = take_snapshot(
+        source, psycopg2.connect(warehouse.strip()), registry, "shop", start, start + timedelta(days=1),
+        datetime.fromisoformat(as_of),
+    )
+    print(began, time.monotonic(), *(batch.outcome for batch in batches), flush=True)
 """
 LAND = """
-import sys
+import sys, time
 from datetime import datetime
 from pathlib import Path
 import psycopg2
 from tieout.landing import load_landing
 from tieout.sources import load_registry
 folder, warehouse, project, as_of = sys.argv[1:]
-outcomes = load_landing(
-    Path(folder), psycopg2.connect(warehouse), load_registry(Path(project)), datetime.fromisoformat(as_of)
-)
-print(*(outcome.outcome for outcome in outcomes))
+registry = load_registry(Path(project))
+for warehouse in sys.stdin if warehouse == "-" else [warehouse]:
+    began = time.monotonic()
+    outcomes = load_landing(
+        Path(folder), psycopg2.connect(warehouse.strip()), registry, datetime.fromisoformat(as_of)
+    )
+    print(began, time.monotonic(), *(outcome.outcome for outcome in outcomes), flush=True)
 # As the operator ends: a file that broke our reader stopped no other one, and the run says so.
 sys.exit(any(outcome.outcome == "failed" for outcome in outcomes))
 """
@@ -142,7 +148,7 @@ class Child:
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             env={**os.environ, VARIABLE: failpoints, "PYTHONPATH": str(ROOT / "plugins"), **environment},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.said = ""
         self.printed = ""
@@ -159,6 +165,20 @@ class Child:
     def thaw(self) -> None:
         """Let a stopped process go on."""
         self.process.send_signal(signal.SIGCONT)
+
+    def tell(self, line: str) -> None:
+        """Write a line to its standard input."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> tuple[float, float, list[str]]:
+        """The next load it has done: when it began and ended, by the monotonic clock, and the outcomes."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.process.communicate()[1]
+        began, ended, *outcomes = line.split()
+        return float(began), float(ended), outcomes
 
     def end(self) -> int:
         """Wait for its end; its exit code. ``said`` and ``printed`` hold its standard error and output."""

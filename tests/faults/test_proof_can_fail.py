@@ -83,7 +83,7 @@ def _staged(
 
 
 AMOUNT = {"amount_minor": "currency"}
-LINE = {"gross_minor": "gross_currency", "net_minor": "net_currency"}
+LINE = {"gross_minor": "gross_currency", "fee_minor": "net_currency", "net_minor": "net_currency"}
 SOLD_AND_BOUGHT = {"sell_amount_minor": "sell_currency", "buy_amount_minor": "buy_currency"}
 BALANCES = {"opening_minor": "currency", "closing_minor": "currency"}
 

@@ -1,4 +1,4 @@
-"""The landing: files that others send, each loaded once, proven, or quarantined whole with a reason.
+"""The landing: files that others send, each loaded once, proven, or set aside whole with a reason.
 
 A file is what its bytes are (sha256), whatever its name. Each one is loaded in a transaction of its own, so a
 bad file never stops the others and a crash leaves nothing of the file it hit.
@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,38 +20,45 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from tieout import files
-from tieout.batches import (
-    Totals,
-    TotalsMismatchError,
-    loading_transaction,
-    open_batch,
-    seal_batch,
+from tieout import archives, continuity, documents, file_register, files
+from tieout.arrivals import (
+    Arrival,
+    StillMovingError,
+    UnreadableError,
+    copy_and_digest,
+    local_disk_error,
+    storable,
+    walk,
 )
+from tieout.batches import Totals, TotalsMismatchError, loading_transaction, open_batch, seal_batch
+from tieout.declared_accounts import DeclaredAccounts
 from tieout.failpoints import Failpoint, FailpointReached, reach
+from tieout.file_register import Entry, HeldFile, Status
+from tieout.load_notes import note
 from tieout.sources import BATCH_ID, Registry, Table, raw_identifier
 from tieout.spool import CHUNK_BYTES, RefusedContent, Spools
 
-Outcome = Literal["loaded", "known", "quarantined", "waiting", "empty", "failed"]
+Outcome = Literal["loaded", "known", "quarantined", "held", "waiting", "empty", "failed"]
 
-# Names that senders use while they are still writing.
-UNFINISHED_SUFFIXES = (".tmp", ".part")
+# Stands between an archive's address and the name of a member.
+MEMBER_MARK = "!"
+STATEMENTS = "bank_statements"
+# Notes about a file as a whole name this instead of a table.
+LANDING = "landing"
+FILES = "files"
 
 log = logging.getLogger(__name__)
 
 
-class LandingError(RuntimeError):
-    """The landing itself cannot be read; the message names it and the remedy."""
-
-
 @dataclass(frozen=True)
 class FileOutcome:
-    """What became of one file.
+    """What became of one file, or of one member of an archive.
 
     ``outcome``: ``loaded``; ``known``, its bytes were seen before, perhaps under another name (``reason`` tells
-    what became of them then); ``quarantined`` for ``reason``; ``waiting``, it was growing or went away while it was
-    read, look again later; ``empty``, it has no bytes; ``failed``, our reader broke on it, it is tried again once
-    the reader is repaired. Only ``loaded`` and ``quarantined`` leave a row in ops.files.
+    what became of them then); ``quarantined`` for ``reason``; ``held`` for ``reason``, whole in itself and tried
+    again at every run; ``waiting``, it was growing or went away while it was read, look again later; ``empty``, it
+    has no bytes; ``failed``, our reader broke on it, it is tried again once the reader is repaired. Only ``loaded``,
+    ``quarantined`` and ``held`` leave a row in ops.files.
     """
 
     name: str
@@ -62,202 +69,306 @@ class FileOutcome:
     file_id: int | None = None
     format: str | None = None
     size_bytes: int = 0
+    content_date: date | None = None
     row_counts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class _Arrival:
-    """A file as the walk saw it."""
+class _Run:
+    """What every file of one run is loaded with."""
 
-    path: Any
-    size_bytes: int
-    modified: Any
+    warehouse: Connection
+    tables: dict[str, Table]
+    as_of: datetime
+    accounts: DeclaredAccounts | None
 
 
-def load_landing(root: Any, warehouse: Connection, registry: Registry, as_of: datetime) -> list[FileOutcome]:
-    """Load every new file below a folder, in the order of their paths.
+def load_landing(
+    root: Any, warehouse: Connection, registry: Registry, as_of: datetime, accounts: DeclaredAccounts | None = None
+) -> list[FileOutcome]:
+    """Load every new file below a folder, in the order of their paths; files that are held last, while any is loaded.
 
-    Names that start with a dot or end in .tmp or .part are still being written and are passed over.
+    Names that start with a dot or end in .tmp or .part are still being written and are passed over. The members of a
+    zip or gzip are files of their own.
 
     :param root: anything with the interface of pathlib.Path: a folder, or Airflow's ObjectStoragePath.
     :param warehouse: the loader's psycopg2 connection, in no transaction.
     :param as_of: the moment the run counts as; kept on files and batches.
+    :param accounts: those that are ours, a file of another is held; None takes any account's files.
     :returns: one :class:`FileOutcome` a file; none for an empty folder.
     :raises LandingError: the folder does not exist or cannot be listed.
     :raises OSError: the local disk is full or cannot be written.
     :raises psycopg2.Error: the warehouse failed; files loaded before stay loaded, the rest comes with the next run.
     """
     tables = {table.name: table for table in registry.tables if table.kind == "file"}
-    outcomes = []
-    for arrival in _walk(root):
-        outcome = _load_file(arrival, warehouse, tables, as_of)
-        log.info("%s: %s%s", outcome.name, outcome.outcome, f" ({outcome.reason})" if outcome.reason else "")
-        outcomes.append(outcome)
-    return outcomes
+    run = _Run(warehouse, tables, as_of, accounts)
+    found: dict[str, FileOutcome] = {}
+    arrivals: dict[str, Arrival] = {}
+    progress = False
+    for arrival in walk(root):
+        for outcome in _load_arrival(arrival, run):
+            found[outcome.uri], arrivals[outcome.uri] = outcome, arrival
+            progress |= outcome.outcome == "loaded"
+    while progress:
+        progress = False
+        for arrival in _still_held(found, arrivals):
+            for outcome in _load_arrival(arrival, run):
+                # Of an archive, the members that are loaded have their outcome already.
+                if found[outcome.uri].outcome == "held":
+                    found[outcome.uri] = outcome
+                    progress |= outcome.outcome == "loaded"
+    return list(found.values())
 
 
-def _walk(root: Any) -> list[_Arrival]:
-    """All files below, sorted; sizes are taken now, so that one which grows while others load is noticed."""
-    try:
-        if not root.is_dir():
-            raise LandingError(f"the landing {root} is no folder: create it, or point TIEOUT_LANDING at the right one")
-        found: list[_Arrival] = []
-        folders = [root]
-        while folders:
-            for path in folders.pop().iterdir():
-                if path.name.startswith(".") or path.name.endswith(UNFINISHED_SUFFIXES):
-                    continue
-                if path.is_dir():
-                    if not path.is_symlink():  # which might lead round in a circle
-                        folders.append(path)
-                    continue
-                try:
-                    state = path.stat()
-                except FileNotFoundError:
-                    continue  # renamed since it was listed: the next run sees it under its new name
-                found.append(_Arrival(path, state.st_size, state.st_mtime))
-    except OSError as error:
-        raise LandingError(
-            f"the landing {root} cannot be listed: {error}. Check that it is there and readable"
-        ) from error
-    return sorted(found, key=lambda arrival: str(arrival.path))
+def _still_held(found: dict[str, FileOutcome], arrivals: dict[str, Arrival]) -> list[Arrival]:
+    """The arrivals that are worth another look, oldest content first: one statement makes way for the next."""
+    held: dict[Arrival, date] = {}
+    for uri, outcome in found.items():
+        if outcome.outcome == "held":
+            arrival = arrivals[uri]
+            held[arrival] = min(held.get(arrival, date.max), outcome.content_date or date.max)
+    return sorted(held, key=held.__getitem__)
 
 
-def _load_file(arrival: _Arrival, warehouse: Connection, tables: dict[str, Table], as_of: datetime) -> FileOutcome:
+def _load_arrival(arrival: Arrival, run: _Run) -> Iterator[FileOutcome]:
+    """Load a file, or each member of an archive."""
     path = arrival.path
-    outcome = FileOutcome(_storable(path.name), _storable(str(path)), "waiting", size_bytes=arrival.size_bytes)
+    outcome = FileOutcome(storable(path.name), storable(str(path)), "waiting", size_bytes=arrival.size_bytes)
     if arrival.size_bytes == 0:
-        return replace(outcome, outcome="empty", reason="the file has no bytes: it is read once it has some")
+        yield _logged(_empty(run, outcome))
+        return
     with tempfile.TemporaryDirectory(prefix="tieout-landing-") as folder:
         # The reader may look at the suffix, so the copy keeps the name; it can hold no separator.
         copy = Path(folder) / "file" / path.name
         copy.parent.mkdir()
         try:
-            digest = _copy_and_digest(arrival, copy)
-        except _StillMovingError as moving:
-            return replace(outcome, reason=str(moving))
-        except _UnreadableError as unreadable:
-            return replace(outcome, outcome="failed", reason=str(unreadable))
+            digest = copy_and_digest(arrival, copy)
+        except StillMovingError as moving:
+            yield _logged(replace(outcome, reason=str(moving)))
+            return
+        except UnreadableError as unreadable:
+            yield _logged(replace(outcome, outcome="failed", reason=str(unreadable)))
+            return
         reach(Failpoint.FILE_COPIED)
         outcome = replace(outcome, sha256=digest)
-        known = _find_known(warehouse, outcome)
-        if known is not None:
-            return known
-        with ExitStack() as stack:
-            spools = Spools(Path(folder), tables, stack)
-            try:
-                reading = files.read(copy, spools.add)
-                spools.finish()
-                reach(Failpoint.FILE_READ)
-                return _store(warehouse, outcome, reading, spools, as_of)
-            except files.Rejected as rejected:
-                return _quarantine(warehouse, outcome, _storable(str(rejected)), rejected.reading, as_of)
-            except RefusedContent as refused:
-                return _quarantine(warehouse, outcome, _storable(str(refused)), refused.reading, as_of)
-            except TotalsMismatchError as mismatch:
-                log.exception("raw is not what the reader gave for %s", path)
-                return replace(outcome, outcome="failed", reason=str(mismatch))
-            except (psycopg2.Error, MemoryError, FailpointReached):
-                raise  # the warehouse's or this machine's trouble, not the file's
-            except Exception as broken:
-                if isinstance(broken, OSError) and broken.errno is not None:
-                    raise _local_disk_error(broken) from broken
-                log.exception("the reader broke on %s", path)
-                reason = f"the reader broke ({type(broken).__name__}: {broken}): report it; the file is tried again"
-                return replace(outcome, outcome="failed", reason=reason)
+        if not archives.is_archive(copy):
+            yield _logged(_load_file(copy, outcome, run))
+            return
+        for member_outcome in _load_archive(copy, outcome, run, Path(folder) / "members"):
+            yield _logged(member_outcome)
 
 
-def _storable(text: str) -> str:
-    """Foreign text as Postgres takes it: bytes of a name that are no UTF-8, and NUL, are written as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
+def _logged(outcome: FileOutcome) -> FileOutcome:
+    log.info("%s: %s%s", outcome.name, outcome.outcome, f" ({outcome.reason})" if outcome.reason else "")
+    return outcome
 
 
-class _StillMovingError(Exception):
-    """The file changed or vanished while it was copied."""
+def _empty(run: _Run, outcome: FileOutcome) -> FileOutcome:
+    outcome = replace(outcome, outcome="empty", reason="the file has no bytes: it is read once it has some")
+    with loading_transaction(run.warehouse) as cursor:
+        _note(cursor, run, "empty", f"{outcome.uri} has no bytes: ask the sender whether there was nothing to report")
+    return outcome
 
 
-class _UnreadableError(Exception):
-    """The landing does not give this one file out."""
+def _note(cursor: Any, run: _Run, kind: str, message: str, file_id: int | None = None) -> None:
+    note(
+        cursor, source=FILES, table_name=LANDING, kind=kind, severity="warn", message=message, as_of=run.as_of,
+        file_id=file_id,
+    )  # fmt: skip
 
 
-def _copy_and_digest(arrival: _Arrival, target: Path) -> str:
-    digest = hashlib.sha256()
-    copied = 0
+def _load_archive(copy: Path, outcome: FileOutcome, run: _Run, folder: Path) -> Iterator[FileOutcome]:
+    """Load the members of an archive that keeps its limits; only one that does not is remembered itself."""
+    before = _find(run, outcome)
+    if before is not None and before.is_settled:
+        yield _known(outcome, before)
+        return
     try:
-        with target.open("wb") as sink:
-            for chunk in _chunks(arrival.path):
-                digest.update(chunk)
-                copied += len(chunk)
-                sink.write(chunk)
+        members = archives.unpack(copy, copy.name, folder)
+    except archives.RefusedArchive as refused:
+        yield _set_aside(run, outcome, before, "quarantined", f"{outcome.name}: {refused}", None, {})
+        return
     except OSError as error:
-        raise _local_disk_error(error) from error
-    try:
-        state = arrival.path.stat()
-    except FileNotFoundError as error:
-        raise _StillMovingError("the file went away while it was read") from error
-    if (copied, state.st_size, state.st_mtime) != (arrival.size_bytes, arrival.size_bytes, arrival.modified):
-        raise _StillMovingError(
-            f"the file is still being written ({arrival.size_bytes} bytes when listed, {state.st_size} now): "
-            "it is read once it stays the same"
-        )
-    return digest.hexdigest()
+        raise local_disk_error(error) from error
+    copy.unlink()
+    for member in members:
+        one = FileOutcome(
+            storable(member.path.name), storable(f"{outcome.uri}{MEMBER_MARK}{member.name}"), "waiting",
+            size_bytes=member.path.stat().st_size,
+        )  # fmt: skip
+        if one.size_bytes == 0:
+            yield _empty(run, one)
+            continue
+        with member.path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        yield _load_file(member.path, replace(one, sha256=digest), run)
+        member.path.unlink()
 
 
-def _chunks(path: Any) -> Iterator[bytes]:
-    try:
-        with path.open("rb") as source:
-            while chunk := source.read(CHUNK_BYTES):
-                yield chunk
-    except FileNotFoundError as error:
-        raise _StillMovingError("the file went away while it was read") from error
-    except OSError as error:
-        raise _UnreadableError(f"the file cannot be read: {error}. Check its permissions; it is tried again") from error
+def _load_file(copy: Path, outcome: FileOutcome, run: _Run) -> FileOutcome:
+    """Load one file that lies on the local disk."""
+    before = _find(run, outcome)
+    if before is not None and before.is_settled:
+        return _known(outcome, before)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tieout-landing-"))
+        spools = Spools(Path(folder), run.tables, stack)
+        try:
+            reading = files.read(copy, spools.add)
+            spools.finish()
+            reach(Failpoint.FILE_READ)
+            return _store(run, outcome, before, reading, spools)
+        except files.Rejected as rejected:
+            return _set_aside(run, outcome, before, "quarantined", str(rejected), rejected.reading, _place(rejected))
+        except RefusedContent as refused:
+            return _set_aside(run, outcome, before, "quarantined", str(refused), refused.reading, {})
+        except _HeldReading as held:
+            return _set_aside(run, outcome, before, "held", str(held.reason), held.reading, {})
+        except TotalsMismatchError as mismatch:
+            log.exception("raw is not what the reader gave for %s", outcome.uri)
+            return replace(outcome, outcome="failed", reason=str(mismatch))
+        except (psycopg2.Error, MemoryError, FailpointReached):
+            raise  # the warehouse's or this machine's trouble, not the file's
+        except Exception as broken:
+            if isinstance(broken, OSError) and broken.errno is not None:
+                raise local_disk_error(broken) from broken
+            log.exception("the reader broke on %s", outcome.uri)
+            reason = f"the reader broke ({type(broken).__name__}: {broken}): report it; the file is tried again"
+            return replace(outcome, outcome="failed", reason=reason)
 
 
-def _local_disk_error(error: OSError) -> OSError:
-    where = tempfile.gettempdir()
-    said = f"files are copied to {where} before they are read, and that failed: {error.strerror}. "
-    return OSError(error.errno, f"{said}Free some space there, or point TMPDIR at another disk")
+class _HeldReading(Exception):
+    """A file is held after it was read."""
+
+    def __init__(self, reason: HeldFile, reading: files.Reading) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+        self.reading = reading
 
 
-def _find_known(warehouse: Connection, outcome: FileOutcome) -> FileOutcome | None:
-    with loading_transaction(warehouse) as cursor:
-        cursor.execute("select file_id, name, status, reason from ops.files where sha256 = %s", (outcome.sha256,))
-        row = cursor.fetchone()
-    if row is None:
-        return None
-    file_id, name, status, reason = row
-    what = f"same bytes as file {file_id} ({name}), {status}{f': {reason}' if reason else ''}"
-    return replace(outcome, outcome="known", reason=what, file_id=file_id)
+def _place(rejected: files.Rejected) -> dict[str, Any]:
+    """Where in the file the reason of a refusal stands."""
+    place = {name: getattr(rejected, name) for name in ("line", "column", "expected", "found", "remedy")}
+    return {"place": {name: storable(value) if isinstance(value, str) else value for name, value in place.items()}}
+
+
+def _find(run: _Run, outcome: FileOutcome) -> Entry | None:
+    with loading_transaction(run.warehouse) as cursor:
+        return file_register.find(cursor, str(outcome.sha256))
+
+
+def _known(outcome: FileOutcome, entry: Entry) -> FileOutcome:
+    what = f"same bytes as file {entry.file_id} ({entry.name}), {entry.status}"
+    reason = f"{what}: {entry.reason}" if entry.reason else what
+    return replace(outcome, outcome="known", reason=reason, file_id=entry.file_id)
+
+
+def _overtaken(run: _Run, outcome: FileOutcome) -> FileOutcome:
+    """Another run dealt with the same bytes meanwhile."""
+    entry = _find(run, outcome)
+    return replace(outcome, reason="another run was dealing with it") if entry is None else _known(outcome, entry)
+
+
+def _enter(cursor: Any, run: _Run, outcome: FileOutcome, before: Entry | None) -> int | None:
+    return file_register.enter(
+        cursor, before, str(outcome.sha256), outcome.name, outcome.uri, outcome.size_bytes, run.as_of
+    )
 
 
 def _store(
-    warehouse: Connection, outcome: FileOutcome, reading: files.Reading, spools: Spools, as_of: datetime
+    run: _Run, outcome: FileOutcome, before: Entry | None, reading: files.Reading, spools: Spools
 ) -> FileOutcome:
-    """Everything of one file in one transaction: identity, documents, batches, rows, totals compared."""
+    """Everything of one file in one transaction: identity, batches, rows, documents and versions, totals compared."""
     _refuse_stray_totals(reading, spools)
+    forced = before is not None and before.is_forced
     try:
-        with loading_transaction(warehouse) as cursor:
-            file_id = _enter_file(cursor, outcome, "loaded", None, reading, as_of)
+        if run.accounts is not None and not forced:
+            run.accounts.refuse_strangers(reading)
+        with loading_transaction(run.warehouse) as cursor:
+            file_id = _enter(cursor, run, outcome, before)
             if file_id is not None:
                 reach(Failpoint.FILE_ENTERED)
-                _enter_documents(cursor, file_id, reading)
-                reach(Failpoint.DOCUMENTS_ENTERED)
-                for table in spools.tables():
-                    _copy_table(cursor, table, file_id, reading, spools, as_of)
+                _load_rows(cursor, run, file_id, outcome, reading, spools, forced)
+                file_register.settle(cursor, file_id, before, "loaded", None, reading, _counted(reading), run.as_of)
+                if before is not None and before.release is not None:
+                    _note_release(cursor, run, file_id, before)
+                if not (spools.row_counts or reading.entries or reading.statements):
+                    said = f"{outcome.name} has a header and no line: ask the sender if there was nothing to report"
+                    _note(cursor, run, "header_only", said, file_id)
                 reach(Failpoint.BEFORE_FILE_COMMIT)
+    except HeldFile as held:
+        raise _HeldReading(held, reading) from held
+    if file_id is None:
+        return _overtaken(run, outcome)
+    reach(Failpoint.AFTER_FILE_COMMIT)
+    return replace(
+        outcome, outcome="loaded", file_id=file_id, format=reading.format, content_date=reading.content_date,
+        row_counts=dict(spools.row_counts),
+    )  # fmt: skip
+
+
+def _load_rows(
+    cursor: Any, run: _Run, file_id: int, outcome: FileOutcome, reading: files.Reading, spools: Spools, forced: bool
+) -> None:
+    """Rows first, then the documents they belong to, then what that means for the versions that stood before."""
+
+    def opened(table: Table) -> int:
+        return open_batch(cursor, table, run.as_of, file_id=file_id)
+
+    batches = {}
+    for table in spools.tables():
+        batches[table.name] = opened(table)
+        _copy_rows(cursor, table, batches[table.name], file_id, reading, spools)
+    again = documents.enter(cursor, file_id, reading)
+    expected = {name: _expected(name, reading, spools) for name in batches}
+    if again:
+        comparison = documents.Comparison(cursor, file_id, again, batches, opened)
+        comparison.supersede(run.tables, reading, outcome.name, forced, run.as_of)
+        for name in batches:
+            gone = comparison.tombstones(run.tables[name])
+            expected[name] = _with_tombstones(expected.get(name), gone)
+    reach(Failpoint.DOCUMENTS_ENTERED)
+    if STATEMENTS in batches and not forced:
+        continuity.hold_unless_continuous(cursor, run.tables[STATEMENTS], file_id)
+    for name, batch_id in batches.items():
+        seal_batch(cursor, run.tables[name], batch_id, expected[name])
+
+
+def _copy_rows(
+    cursor: Any, table: Table, batch_id: int, file_id: int, reading: files.Reading, spools: Spools
+) -> None:
+    columns = sql.SQL(", ").join(map(sql.Identifier, (BATCH_ID, *table.column_names)))
+    try:
+        cursor.copy_expert(
+            sql.SQL("copy {} ({}) from stdin").format(raw_identifier(table), columns),
+            spools.stream(table.name, batch_id, file_id),
+            CHUNK_BYTES,
+        )
     except psycopg2.DataError as error:
         said = str(error).strip().splitlines()[0]
         raise RefusedContent(f"a value does not fit its column: {said}", reading) from error
     except psycopg2.IntegrityError as error:
         said = str(error).strip().splitlines()[0]
         raise RefusedContent(f"a row breaks its table's declaration: {said}", reading) from error
-    if file_id is None:
-        return _find_known(warehouse, outcome) or outcome
-    reach(Failpoint.AFTER_FILE_COMMIT)
-    return replace(
-        outcome, outcome="loaded", file_id=file_id, format=reading.format, row_counts=dict(spools.row_counts)
-    )  # fmt: skip
+
+
+def _expected(name: str, reading: files.Reading, spools: Spools) -> Totals:
+    amounts = {
+        (measure, currency): (rows, int(total_minor))
+        for (table, measure, currency), (rows, total_minor) in reading.totals.items()
+        if table == name and rows
+    }
+    return Totals(spools.row_counts[name], spools.key_hashes[name], amounts)
+
+
+def _with_tombstones(given: Totals | None, gone: Totals) -> Totals:
+    """What the reader gave and the tombstones beside it."""
+    given = given or Totals(0, 0, {})
+    amounts = dict(given.amounts)
+    for key, (rows, total_minor) in gone.amounts.items():
+        before = amounts.get(key, (0, 0))
+        amounts[key] = (before[0] + rows, before[1] + total_minor)
+    return Totals(given.row_count + gone.row_count, given.key_hash + gone.key_hash, amounts)
 
 
 def _refuse_stray_totals(reading: files.Reading, spools: Spools) -> None:
@@ -267,76 +378,49 @@ def _refuse_stray_totals(reading: files.Reading, spools: Spools) -> None:
             raise TotalsMismatchError(f"the total of {name}.{measure} in {currency} covers {rows} rows, none was given")
 
 
-def _enter_file(
-    cursor: Any, outcome: FileOutcome, status: str, reason: str | None, reading: files.Reading | None, as_of: datetime
-) -> int | None:
-    """The new file's id; None when another run entered the same bytes first (it waits for that run's commit)."""
-    read = reading or files.Reading()
-    cursor.execute(
-        "insert into ops.files (sha256, name, uri, size_bytes, format, status, reason, origin, origin_account, "
-        "content_date, statement_count, entry_count, seen_at) "
-        "values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (sha256) do nothing returning file_id",
-        (
-            outcome.sha256, outcome.name, outcome.uri, outcome.size_bytes, read.format, status, reason, read.origin,
-            read.origin_account, read.content_date, read.statements, read.entries, as_of,
-        ),
+def _note_release(cursor: Any, run: _Run, file_id: int, before: Entry) -> None:
+    assert before.release is not None
+    _note(
+        cursor, run, "released",
+        f"{before.name} was loaded after {before.release.actor} released it ({before.release.reason}); "
+        f"what had stood against it: {before.reason}", file_id,
     )  # fmt: skip
-    row = cursor.fetchone()
-    return None if row is None else int(row[0])
 
 
-def _enter_documents(cursor: Any, file_id: int, reading: files.Reading) -> None:
-    # Sorted, so that two runs that hold a document each do not wait for one another.
-    for kind, identity, number in sorted(reading.documents):
-        cursor.execute(
-            "insert into ops.documents (kind, identity, version, file_id, document_no) values (%s, %s, 1, %s, %s) "
-            "on conflict do nothing",
-            (kind, identity, file_id, number),
-        )
-        if cursor.rowcount == 1:
-            continue
-        cursor.execute(
-            "select file_id, name from ops.documents join ops.files using (file_id) where kind = %s and identity = %s",
-            (kind, identity),
-        )
-        earlier_id, earlier_name = cursor.fetchone()
-        if earlier_id == file_id:
-            raise RefusedContent(f"{kind} {identity} stands in this file twice", reading)
-        raise RefusedContent(
-            f"{kind} {identity} was already loaded from file {earlier_id} ({earlier_name}): "
-            "the same document with other bytes is not loaded twice",
-            reading,
-        )
-
-
-def _copy_table(
-    cursor: Any, table: Table, file_id: int, reading: files.Reading, spools: Spools, as_of: datetime
-) -> None:
-    batch_id = open_batch(cursor, table, as_of, file_id=file_id)
-    columns = sql.SQL(", ").join(map(sql.Identifier, (BATCH_ID, *table.column_names)))
-    cursor.copy_expert(
-        sql.SQL("copy {} ({}) from stdin").format(raw_identifier(table), columns),
-        spools.stream(table.name, batch_id, file_id),
-        CHUNK_BYTES,
-    )
-    amounts = {
-        (measure, currency): (rows, int(total_minor))
-        for (name, measure, currency), (rows, total_minor) in reading.totals.items()
-        if name == table.name and rows
+def _counted(reading: files.Reading | None) -> dict[str, Any]:
+    """What was counted in the file, JSON-able."""
+    if reading is None:
+        return {}
+    return {
+        "balance": reading.balance,
+        "signed_sum": dict(reading.signed_sum),
+        "accounts": [storable(account) for account in reading.accounts],
+        "documents": len(reading.documents),
     }
-    expected = Totals(spools.row_counts[table.name], spools.key_hashes[table.name], amounts)
-    seal_batch(cursor, table, batch_id, expected)
 
 
-def _quarantine(
-    warehouse: Connection, outcome: FileOutcome, reason: str, reading: files.Reading | None, as_of: datetime
+def _set_aside(
+    run: _Run,
+    outcome: FileOutcome,
+    before: Entry | None,
+    status: Status,
+    reason: str,
+    reading: files.Reading | None,
+    place: dict[str, Any],
 ) -> FileOutcome:
-    with loading_transaction(warehouse) as cursor:
-        file_id = _enter_file(cursor, outcome, "quarantined", reason, reading, as_of)
-        reach(Failpoint.BEFORE_QUARANTINE)
+    """Write down that a file was refused or is held, in a transaction of its own: nothing of it is loaded."""
+    reason = storable(reason)
+    with loading_transaction(run.warehouse) as cursor:
+        file_id = _enter(cursor, run, outcome, before)
+        if file_id is not None:
+            observed = {**_counted(reading), **place}
+            file_register.settle(cursor, file_id, before, status, reason, reading, observed, run.as_of)
+            reach(Failpoint.BEFORE_QUARANTINE)
     if file_id is None:
-        return _find_known(warehouse, outcome) or outcome
+        return _overtaken(run, outcome)
     reach(Failpoint.AFTER_QUARANTINE)
+    said: Outcome = "held" if status == "held" else "quarantined"
     return replace(
-        outcome, outcome="quarantined", reason=reason, file_id=file_id, format=reading.format if reading else None
+        outcome, outcome=said, reason=reason, file_id=file_id, format=reading.format if reading else None,
+        content_date=reading.content_date if reading else None,
     )  # fmt: skip

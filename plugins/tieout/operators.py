@@ -185,7 +185,7 @@ class ExtractSnapshotOperator(BaseOperator):
 
 
 class LoadFilesOperator(BaseOperator):
-    """Load what arrived in the landing folder; each file once, proven, or quarantined with a reason.
+    """Load what arrived in the landing folder; each file once, proven, or set aside with a reason.
 
     Its outlets' events carry ``{"book", "business_date"}``: put it last, so that the event says all is there.
 
@@ -221,6 +221,7 @@ class LoadFilesOperator(BaseOperator):
 
         from airflow.sdk import ObjectStoragePath
 
+        from tieout.declared_accounts import declared_accounts
         from tieout.landing import load_landing
         from tieout.sources import load_registry
 
@@ -232,7 +233,7 @@ class LoadFilesOperator(BaseOperator):
         with warehouse(self.warehouse_conn_id) as connection:
             day, _, _ = resolve_interval(context, connection, self.book, self.business_date, "")
             as_of = business_clock(connection)
-            outcomes = load_landing(ObjectStoragePath(landing), connection, load_registry(), as_of)
+            outcomes = load_landing(ObjectStoragePath(landing), connection, load_registry(), as_of, declared_accounts())
         counts = Counter(outcome.outcome for outcome in outcomes)
         for outcome in outcomes:
             if outcome.outcome == "loaded":
@@ -243,10 +244,8 @@ class LoadFilesOperator(BaseOperator):
         self.log.info("%s files: %s", len(outcomes), dict(counts))
         broken = [outcome for outcome in outcomes if outcome.outcome == "failed"]
         if broken:
-            raise AirflowException(
-                f"{len(broken)} file(s) broke our own reader, all others are loaded: "
-                + "; ".join(f"{outcome.name}: {outcome.reason}" for outcome in broken)
-            )
+            reasons = "; ".join(f"{outcome.name}: {outcome.reason}" for outcome in broken)
+            raise AirflowException(f"{len(broken)} file(s) broke our own reader, all others are loaded: {reasons}")
         for outlet in self.outlets:
             context["outlet_events"][outlet].extra = {"book": self.book, "business_date": str(day)}
         return {str(outcome): count for outcome, count in counts.items()}

@@ -24,8 +24,9 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from tieout import files
+from tieout.arrivals import LandingError
 from tieout.files.proof import Document
-from tieout.landing import FileOutcome, LandingError, load_landing
+from tieout.landing import FileOutcome, load_landing
 from tieout.postgres import Cluster
 from tieout.sources import Registry, load_registry
 
@@ -235,13 +236,17 @@ def test_a_rejection_after_rows_leaves_no_row(desk: Desk, monkeypatch: pytest.Mo
     assert desk.ask("select origin_account, entry_count from ops.files") == [("NL01", 1)]
 
 
-def test_a_document_is_loaded_from_one_file_only(desk: Desk) -> None:
+def test_rates_that_come_again_are_a_new_version_and_what_changed_is_said(desk: Desk) -> None:
     desk.put("a.csv", rates(27))
     desk.put("b.csv", rates(27, usd="1.2"))
     first, second = desk.run()
-    assert (first.outcome, second.outcome) == ("loaded", "quarantined")
-    assert f"was already loaded from file {first.file_id} (a.csv)" in str(second.reason)
-    assert desk.ask("select count(distinct file_id) from raw.fx_rates") == [(1,)]
+    assert (first.outcome, second.outcome) == ("loaded", "loaded")
+    assert desk.ask("select version, file_id, superseded_by from ops.documents order by version") == [
+        (1, first.file_id, second.file_id), (2, second.file_id, None)
+    ]  # fmt: skip
+    ((message, observed),) = desk.ask("select message, observed from ops.load_notes where kind = 'file_superseded'")
+    assert "b.csv takes the place of 1 document(s) of a.csv" in message
+    assert (observed["changed"], observed["unchanged"], observed["vanished"]) == (1, 1, 0)
 
 
 def test_a_file_in_which_a_document_stands_twice_is_quarantined(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="tieout-airflow-")
 from airflow.sdk import Asset, BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from tieout import close, landing, operators
+from tieout import arrivals, close, landing, operators
 from tieout.close import Close, CloseNotProven, StepResult
 from tieout.dbt_runner import NodeResult
 from tieout.landing import FileOutcome
@@ -279,7 +279,7 @@ def test_a_landing_that_is_not_set_or_not_there_is_named(
     monkeypatch.delenv("TIEOUT_LANDING", raising=False)
     with pytest.raises(AirflowFailException, match="set TIEOUT_LANDING"):
         load({})
-    with pytest.raises(landing.LandingError, match="nowhere"):
+    with pytest.raises(arrivals.LandingError, match="nowhere"):
         load({}, landing=(tmp_path / "nowhere").as_uri())
 
 

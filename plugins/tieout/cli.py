@@ -27,8 +27,10 @@ INTERRUPTED = 130
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 sandbox_app = typer.Typer(no_args_is_help=True, help="The sandbox payment system.")
 close_app = typer.Typer(no_args_is_help=True, help="Closes of the books.")
+quarantine_app = typer.Typer(no_args_is_help=True, help="Files that were refused or are held.")
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(close_app, name="close")
+app.add_typer(quarantine_app, name="quarantine")
 source_app = typer.Typer(no_args_is_help=True, help="Systems to extract from.")
 app.add_typer(source_app, name="source")
 
@@ -47,6 +49,7 @@ def reported() -> Iterator[None]:
     from tieout.local import LocalError, UsageError
     from tieout.overview import NothingPublishedError
     from tieout.postgres import PostgresError
+    from tieout.quarantine import QuarantineError
     from tieout.sandbox import SandboxError
     from tieout.source_catalogue import CatalogueError
     from tieout.sources import RegistryError
@@ -60,7 +63,7 @@ def reported() -> Iterator[None]:
     except Interrupted as interrupted:
         _complain(f"stopped by {interrupted}; nothing is left running, and the next run continues")
         raise typer.Exit(INTERRUPTED) from None
-    except (UsageError, SandboxError, CloseRefused, VerifyError, CatalogueError) as error:
+    except (UsageError, SandboxError, CloseRefused, VerifyError, CatalogueError, QuarantineError) as error:
         _complain(str(error))
         raise typer.Exit(BAD_INPUT) from None
     except failures as error:
@@ -300,6 +303,49 @@ def source_add(
         f"  the DAG ingest        extracts source {added.source} once a task names it",
         markup=False, highlight=False,
     )  # fmt: skip
+
+
+@quarantine_app.command("list")
+def quarantine_list() -> None:
+    """Show every file that was refused or is held, and why."""
+    from tieout import quarantine
+
+    with reported(), warehouse("controller") as connection:
+        found = quarantine.list_files(connection)
+    _print_table(
+        ("file", "name", "format", "status", "since", "reason"),
+        [
+            (each.file_id, each.name, each.format, f"{each.status}{', released' if each.is_released else ''}",
+             each.since, each.reason)
+            for each in found
+        ],
+    )  # fmt: skip
+
+
+@quarantine_app.command("show")
+def quarantine_show(file_id: Annotated[int, typer.Argument(metavar="FILE", help="Number of the file.")]) -> None:
+    """Show all that is known of a file: what was counted, what is wrong and where, what was decided."""
+    from tieout import quarantine
+
+    with reported(), warehouse("controller") as connection:
+        found = quarantine.describe(connection, file_id)
+    _print_table(("what", "found"), [(what, text) for what, text in found])
+
+
+@quarantine_app.command("release")
+def quarantine_release(
+    file_id: Annotated[int, typer.Argument(metavar="FILE", help="Number of the file.")],
+    reason: Annotated[str, typer.Option(help="Why it is right to load it; kept for good.")],
+    by: Annotated[str, typer.Option(help="Who decides; by default the login name.")] = "",
+) -> None:
+    """Let the next ingest load a held file in spite of its reason, or read a refused one again."""
+    import getpass
+
+    from tieout import quarantine
+
+    with reported(), warehouse("controller") as connection:
+        name = quarantine.release(connection, file_id, reason, by or getpass.getuser())
+    console.print(f"file {file_id} ({name}) is released: the next ingest acts on it", markup=False, highlight=False)
 
 
 @app.command()

@@ -211,8 +211,16 @@ class Stand:
         self.clones.append(name)
         return name
 
+    def make_source(self) -> str:
+        """An empty shop of the test's own."""
+        name = f"source_{next(self.numbers)}"
+        self.cluster.execute(f"create database {name}")
+        self.clones.append(name)
+        self.execute(name, SOURCE_TABLES)
+        return name
+
     def drop_clones(self) -> None:
-        """Every warehouse the test made."""
+        """Every database the test made."""
         while self.clones:
             self.cluster.execute(f"drop database {self.clones.pop()} with (force)")
 

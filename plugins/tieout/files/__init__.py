@@ -15,7 +15,20 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from tieout.files import adyen, bai2, braintree, camt, declared, ecb, mollie, mt940, paypal, stripe
+from tieout.files import (
+    adyen,
+    bai2,
+    braintree,
+    camt,
+    declared,
+    ecb,
+    mollie,
+    mt940,
+    paypal,
+    paypal_details,
+    stripe,
+    stripe_balance,
+)
 from tieout.files.proof import Reading, Rejected, Sink, Tally
 
 __all__ = ["Reading", "Rejected", "Sink", "read", "sniff"]
@@ -26,12 +39,15 @@ HEAD_BYTES = 1 << 16
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 CSV_READERS: tuple[tuple[Callable[[list[str]], bool], Reader], ...] = (
     (adyen.recognises, adyen.read),
+    (stripe_balance.recognises_activity, stripe_balance.read_activity),
+    (stripe_balance.recognises_payouts, stripe_balance.read_payouts),
     (stripe.recognises, stripe.read),
     (ecb.recognises, ecb.read),
 )
 TEXT_READERS: tuple[tuple[Callable[[str], bool], Reader], ...] = (
     (camt.recognises, camt.read),
     (bai2.recognises, bai2.read),
+    (paypal_details.recognises, paypal_details.read),
     (paypal.recognises, paypal.read),
     (mt940.recognises, mt940.read),
     (braintree.recognises, braintree.read),

@@ -35,8 +35,8 @@ class Kind(Enum):
 class Step(NamedTuple):
     """One thing that happened: the line it begins on, the local name, a child's value or a container's namespace.
 
-    A child's value is the text of an element without attributes and children, or else an object of its children by local name
-    (a list where one comes several times), with attributes as ``@name`` and the text of an element as ``#text``.
+    A child's value is the text of an element without attributes and children, or else an object of its children by
+    local name (a list where one comes several times), with attributes as ``@name`` and its text as ``#text``.
     """
 
     kind: Kind

@@ -85,8 +85,8 @@ def test_a_currency_without_totals_means_a_cut_report(read: Any, fixture_text: A
 
 
 def test_the_transaction_detail_report_is_another_report(read: Any, fixture_text: Any) -> None:
-    text = fixture_text("paypal.csv").replace('"Custom Field"', '"Transactional Status"')
-    assert "not a settlement report" in str(read(text).rejected)
+    outcome = read(fixture_text("paypal_details.csv"))
+    assert (outcome.reading.format, outcome.rows) == ("paypal.transaction_detail", {})
 
 
 def test_a_day_without_lines_is_read(read: Any, fixture_text: Any) -> None:

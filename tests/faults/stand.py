@@ -432,8 +432,9 @@ class Landing:
         registry = load_registry(ROOT / "dbt_project")
         landing = cls(stand, directory / "landing", registry, _landing_state(registry))
         landing.folder.mkdir()
-        stand.cluster.execute(f"create database {landing.template}")
-        fill_warehouse(stand.cluster, landing.template, registry)
+        stand.cluster.execute("create database empty_books")
+        fill_warehouse(stand.cluster, "empty_books", registry)
+        stand.cluster.execute(f"create database {landing.template} template empty_books")
         shutil.copy(FIXTURES / "adyen.csv", landing.folder / "1.csv")
         assert [outcome.outcome for outcome in landing.load(landing.template)] == ["loaded"]
         # A statement and its entries: two tables of one file.

@@ -11,122 +11,20 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import psycopg2
 import pytest
 from psycopg2 import sql
-from psycopg2.extensions import connection as Connection
 
+from tests.plugins.shop import AS_OF, DAY, SOURCE_TABLES, World, registry_of
 from tieout.batches import TotalsMismatchError
 from tieout.postgres import Cluster, free_port
-from tieout.snapshot import Batch, take_snapshot
+from tieout.snapshot import take_snapshot
 from tieout.source_reading import SnapshotError, changed_since, within_reach
-from tieout.sources import Registry, RegistryError, ensure_raw_tables, load_registry
-
-DAY = datetime(2026, 10, 19, tzinfo=UTC)
-AS_OF = datetime(2026, 10, 28, 4, tzinfo=UTC)
-
-DECLARATION = """
-sources:
-  - name: shop
-    schema: raw
-    config:
-      meta: {owner: payments-data, kind: snapshot, connection: shop, schema: shop, classification: internal,
-             mode: incremental, cursor: updated_at}
-    tables:
-      - name: orders
-        identifier: shop_orders
-        config: {meta: {key: [order_id], amounts: {amount_minor: currency}}}
-        columns:
-          - {name: order_id, data_type: text, constraints: [{type: not_null}]}
-          - {name: amount_minor, data_type: bigint}
-          - {name: currency, data_type: text}
-          - {name: note, data_type: text}
-          - {name: updated_at, data_type: timestamptz, constraints: [{type: not_null}]}
-      - name: lines
-        identifier: shop_lines
-        config: {meta: {key: [order_id, line_no], mode: %(mode)s}}
-        columns:
-          - {name: order_id, data_type: text, constraints: [{type: not_null}]}
-          - {name: line_no, data_type: integer, constraints: [{type: not_null}]}
-          - {name: rate, data_type: numeric}
-          - {name: details, data_type: jsonb}
-          - {name: updated_at, data_type: timestamptz}
-"""
-
-SOURCE_TABLES = """
-create schema shop;
-create table shop.orders (
-    order_id text primary key, amount_minor bigint, currency text, note text,
-    updated_at timestamptz not null default '2026-10-19 12:00+00'
-);
-create table shop.lines (
-    order_id text not null, line_no integer not null, rate numeric, details jsonb, updated_at timestamptz,
-    primary key (order_id, line_no)
-);
-insert into shop.orders (order_id, amount_minor, currency, note)
-select 'o' || i, i * 7, (array['EUR', 'JPY', 'KWD'])[1 + i %% 3], e'tab\\there' from generate_series(1, %(orders)s) i;
-insert into shop.lines select 'o' || i, 1, i / 3.0, jsonb_build_object('n', i), null from generate_series(1, 50) i;
-"""
-
-
-def registry_of(folder: Path, mode: str = "incremental") -> Registry:
-    (folder / "models").mkdir(exist_ok=True)
-    (folder / "models" / "shop.yml").write_text(DECLARATION % {"mode": mode})
-    return load_registry(folder)
-
-
-class World:
-    """A shop's database, a warehouse, and the days that pass."""
-
-    def __init__(self, cluster: Cluster, source: str, warehouse: Connection, registry: Registry) -> None:
-        self.cluster = cluster
-        self.dsn = cluster.dsn(source)
-        self.source = psycopg2.connect(self.dsn)
-        self.source.autocommit = True
-        self.warehouse = warehouse
-        self.registry = registry
-
-    def run(self, day: int = 0, warehouse: Connection | None = None) -> dict[str, Batch]:
-        start = DAY + timedelta(days=day)
-        batches = take_snapshot(
-            self.dsn, warehouse or self.warehouse, self.registry, "shop", start, start + timedelta(days=1), AS_OF
-        )
-        return {batch.table: batch for batch in batches}
-
-    def sell(self, statement: str, *arguments: Any) -> None:
-        with self.source.cursor() as cursor:
-            cursor.execute(statement, arguments or None)
-
-    def ask(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        with self.warehouse, self.warehouse.cursor() as cursor:
-            cursor.execute(statement, arguments or None)
-            return list(cursor.fetchall())
-
-    def loaded(self) -> tuple[int, int, int]:
-        """Rows of raw.shop_orders, batches, totals: all that a load leaves."""
-        (row,) = self.ask(
-            "select (select count(*) from raw.shop_orders), (select count(*) from ops.batches), "
-            "(select count(*) from ops.batch_totals)"
-        )
-        return row[0], row[1], row[2]
-
-
-@pytest.fixture
-def world(cluster: Cluster, database: Callable[..., str], warehouse: Connection, tmp_path: Path) -> Iterator[World]:
-    registry = registry_of(tmp_path)
-    ensure_raw_tables(warehouse, registry)
-    source = database("shop")
-    with cluster.connect(source) as connection, connection.cursor() as cursor:
-        cursor.execute(SOURCE_TABLES % {"orders": 300})
-    made = World(cluster, source, warehouse, registry)
-    yield made
-    made.source.close()
+from tieout.sources import RegistryError
 
 
 def test_a_first_batch_holds_every_row_and_its_totals(world: World) -> None:
@@ -301,13 +199,6 @@ def test_a_full_table_comes_whole_each_time(world: World, tmp_path: Path) -> Non
     assert (batches["orders"].row_count, batches["lines"].row_count) == (0, 50)
 
 
-def test_an_interval_before_a_committed_one_is_refused(world: World) -> None:
-    world.run(3)
-    with pytest.raises(SnapshotError, match=r"shop\.orders is already loaded up to 2026-10-23.*Run the current"):
-        world.run(2)
-    assert world.run(3)["orders"].outcome == "committed"
-
-
 def test_nonsense_is_refused_before_anything_happens(world: World) -> None:
     with pytest.raises(SnapshotError, match="is no interval"):
         take_snapshot(world.dsn, world.warehouse, world.registry, "shop", DAY, DAY, AS_OF)
@@ -470,6 +361,7 @@ def test_raw_that_differs_from_the_source_rolls_everything_back(world: World, da
         ("alter table shop.orders rename column note to remark", r"column note is missing \(new there: remark\)"),
         ("alter table shop.orders alter amount_minor type integer", "amount_minor is integer, declared bigint"),
         ("alter table shop.orders alter note type varchar(9)", r"note is character varying\(9\), declared text"),
+        ("create type shop.c as enum (''); alter table shop.orders alter amount_minor type shop.c using ''", "shop.c"),
         ("drop table shop.orders", "shop.orders does not exist at the source"),
         ("alter table shop.orders rename to sales; create view shop.orders as select * from shop.sales", "mode: full"),
         (
@@ -489,6 +381,8 @@ def test_a_table_that_drifted_is_refused_and_the_others_go_on(world: World, chan
     assert (batches["lines"].outcome, batches["lines"].row_count) == ("loaded", 50)
     assert world.ask("select table_name from ops.batches") == [("lines",)]
     assert world.ask("select count(*) from raw.shop_orders") == [(0,)]
+    assert world.notes()[-1] == ("orders", "table_refused", "fail")
+    assert world.said("table_refused") == refused.problem
 
 
 def test_a_repaired_table_catches_up_in_the_same_interval(world: World) -> None:
@@ -497,6 +391,46 @@ def test_a_repaired_table_catches_up_in_the_same_interval(world: World) -> None:
     world.sell("alter table shop.orders rename column remark to note")
     batches = world.run()
     assert (batches["orders"].outcome, batches["lines"].outcome) == ("loaded", "committed")
+    assert world.notes()[-1] == ("orders", "other_snapshot", "warn")
+    assert len(world.ask("select distinct snapshot from ops.batches")) == 2
+
+
+def test_a_run_that_refuses_every_table_still_says_so(world: World) -> None:
+    world.sell("alter table shop.orders drop column note; alter table shop.lines drop column rate")
+    assert {batch.outcome for batch in world.run().values()} == {"refused"}
+    assert world.loaded() == (0, 0, 0)
+    assert world.notes() == [("orders", "table_refused", "fail"), ("lines", "table_refused", "fail")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome", "kind"),
+    [
+        ("numeric", "numeric(8,2)", "refused", "table_refused"),
+        ("numeric(12,4)", "numeric(12,2)", "refused", "table_refused"),
+        ("numeric(12,2)", "numeric(12,4)", "refused", "table_refused"),  # fewer digits before the point
+        ("numeric(8,2)", "numeric(12,4)", "loaded", "column_changed"),
+        ("numeric(8,2)", "numeric", "loaded", "column_changed"),
+    ],
+)
+def test_a_type_that_gets_narrower_freezes_its_table(
+    world: World, before: str, after: str, outcome: str, kind: str
+) -> None:
+    """The declaration says numeric, which both are: what was cut off at the source would stay unnoticed."""
+    world.sell(f"alter table shop.lines alter rate type {before}")
+    assert world.run()["lines"].outcome == "loaded"
+    world.sell(f"alter table shop.lines alter rate type {after}")
+    assert world.run(1)["lines"].outcome == outcome
+    assert world.notes()[-1][:2] == ("lines", kind)
+    assert f"rate was {before} and is" in world.said(kind)
+    again = world.run(2)["lines"]
+    assert (again.outcome, again.row_count) == (outcome, 0)
+
+
+def test_a_constraint_that_was_dropped_is_only_noted(world: World) -> None:
+    world.run()
+    world.sell("alter table shop.orders alter updated_at drop not null")
+    assert world.run(1)["orders"].outcome == "loaded"
+    assert world.notes() == [("orders", "column_changed", "warn")]
 
 
 def test_an_added_column_is_reported_and_left_out(world: World) -> None:

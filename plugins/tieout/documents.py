@@ -219,7 +219,8 @@ class Comparison:
             self._asked(table),
         )
         return [
-            Difference(*row[:6], shortened=tuple(row[6][0]) if row[6] else None) for row in self._cursor.fetchall()
+            Difference(file_id, count, unchanged, changed, new, vanished, tuple(shortened[0]) if shortened else None)
+            for file_id, count, unchanged, changed, new, vanished, shortened in self._cursor.fetchall()
         ]
 
     def _changed_values(self, table: Table) -> list[Difference]:
@@ -228,7 +229,7 @@ class Comparison:
         values = [name for name in table.column_names if name not in (*PLACES, *keys)]
         self._cursor.execute(
             sql.SQL(
-                "select o.file_id, 1, count(*) filter (where not ({differs})), count(*) filter (where {differs}), 0, 0 "
+                "select o.file_id, count(*) filter (where not ({differs})), count(*) filter (where {differs}) "
                 "from {raw} n join {raw} o on {same} join ops.batches b on b.batch_id = o.batch_id "
                 "where n.batch_id = %(batch)s and b.file_id = any(%(files)s) and b.table_name = {name} "
                 "group by o.file_id order by o.file_id"
@@ -245,7 +246,10 @@ class Comparison:
             ),
             self._asked(table),
         )
-        return [Difference(*row, shortened=None) for row in self._cursor.fetchall()]
+        return [
+            Difference(file_id, 1, unchanged, changed, 0, 0, None)
+            for file_id, unchanged, changed in self._cursor.fetchall()
+        ]
 
     def _write_tombstones(self, table: Table, column: str, expected: int) -> None:
         if table.name not in self._batches:

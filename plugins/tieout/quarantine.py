@@ -68,7 +68,7 @@ def describe(connection: Connection, file_id: int) -> list[tuple[str, str]]:
         row = cursor.fetchone()
         if row is None:
             raise QuarantineError(f"there is no file {file_id}: `tieout quarantine list` shows those set aside")
-        names = [column.name for column in cursor.description]
+        names = [column.name for column in cursor.description or ()]
         cursor.execute(
             "select action, actor, reason, acted_at from ops.file_actions where file_id = %s order by action_id",
             (file_id,),

@@ -9,29 +9,25 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
-from psycopg2.extensions import connection as Connection
 
+from tests.plugins.desk import AS_OF, ROOT, Desk, rates
 from tieout import files
 from tieout.arrivals import LandingError
 from tieout.files.proof import Document
-from tieout.landing import FileOutcome, load_landing
+from tieout.landing import load_landing
 from tieout.postgres import Cluster
-from tieout.sources import Registry, load_registry
 
-ROOT = Path(__file__).resolve().parents[2]
-AS_OF = datetime(2026, 10, 28, 4, tzinfo=UTC)
 CHILD = """
 import sys
 from datetime import UTC, datetime
@@ -43,56 +39,6 @@ landing, warehouse, project = sys.argv[1:]
 as_of = datetime(2026, 10, 28, tzinfo=UTC)
 load_landing(Path(landing), psycopg2.connect(warehouse), load_registry(Path(project)), as_of)
 """
-
-
-def rates(*days: int, usd: str = "1.1") -> str:
-    """An ECB file, which the real reader takes."""
-    lines = [f"2026-10-{day},{usd},180.25," for day in sorted(days, reverse=True)]
-    return "\n".join(["Date,USD,JPY,", *lines, ""])
-
-
-class Desk:
-    """A landing folder, a warehouse, and what is in them."""
-
-    def __init__(self, folder: Path, warehouse: Connection, registry: Registry) -> None:
-        self.folder = folder
-        self.warehouse = warehouse
-        self.registry = registry
-
-    def put(self, name: str, content: str | bytes) -> Path:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return path
-
-    def run(self, root: Any = None) -> list[FileOutcome]:
-        return load_landing(root or self.folder, self.warehouse, self.registry, AS_OF)
-
-    def outcomes(self) -> dict[str, str]:
-        return {outcome.name: outcome.outcome for outcome in self.run()}
-
-    def ask(self, statement: str, *arguments: Any) -> list[tuple[Any, ...]]:
-        with self.warehouse, self.warehouse.cursor() as cursor:
-            cursor.execute(statement, arguments or None)
-            return list(cursor.fetchall())
-
-    def traces(self) -> dict[str, int]:
-        """Rows in every table a file could leave something in."""
-        tables = [table.raw_table for table in self.registry.tables if table.kind == "file"]
-        names = ["ops.files", "ops.documents", "ops.batches", "ops.batch_totals", *(f"raw.{table}" for table in tables)]
-        counts = {name: self.ask(f"select count(*) from {name}")[0][0] for name in names}
-        return {name: count for name, count in counts.items() if count}
-
-
-@pytest.fixture
-def desk(warehouse: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    scratch = tmp_path / "tmp"
-    scratch.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
-    folder = tmp_path / "landing"
-    folder.mkdir()
-    yield Desk(folder, warehouse, load_registry(ROOT / "dbt_project"))
-    assert list(scratch.iterdir()) == [], "temporary files were left behind"
 
 
 ENTRY = (

@@ -1,0 +1,190 @@
+"""Documents that come again, whatever files overlap: nothing twice, nothing lost, and what changed is said."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from tests.plugins.desk import AS_OF, Desk, adyen, statement
+from tieout import checks, documents
+from tieout.findings import Check, Finding
+
+# The newest version of each row, as every reader of raw must see it.
+LIVING = """
+select {columns} from (
+    select *, row_number() over (partition by row_key, occurrence order by batch_id desc) as recency from (
+        select *, row_number() over (partition by batch_id, row_key order by is_deleted, abs(line_no)) as occurrence
+        from raw.{table}
+    ) numbered
+) versions where recency = 1 and not is_deleted order by 1, 2
+"""
+
+
+def living_lines(desk: Desk) -> list[tuple[Any, ...]]:
+    """(batch, reference, cents) of every capture that stands."""
+    columns = "batch_reference, psp_reference, net_minor, record_type"
+    rows = desk.ask(LIVING.format(columns=columns, table="settlement_lines"))
+    return [row[:3] for row in rows if row[3] == "Settled"]
+
+
+def notes(desk: Desk, kind: str = "file_superseded") -> list[dict[str, Any]]:
+    return [row[0] for row in desk.ask("select observed from ops.load_notes where kind = %s order by note_id", kind)]
+
+
+def findings(desk: Desk, check: Check) -> list[Finding]:
+    return checks.run_checks(desk.warehouse, desk.registry, AS_OF, [check])
+
+
+def test_a_restated_report_is_a_new_version_and_what_is_gone_is_taken_back(desk: Desk) -> None:
+    """FAULTS 37 and 49: the same name with other bytes; both versions stay in raw."""
+    desk.put("batch_42.csv", adyen({42: [("A", 10000), ("B", 5000), ("C", 700)]}))
+    (first,) = desk.run()
+    desk.put("batch_42.csv", adyen({42: [("A", 10000), ("C", 800), ("D", 900)]}))
+    (second,) = desk.run()
+    assert (first.outcome, second.outcome) == ("loaded", "loaded")
+    assert living_lines(desk) == [("42", "A", 10000), ("42", "C", 800), ("42", "D", 900)]
+    assert desk.ask("select count(*) from raw.settlement_lines where file_id = %s", first.file_id) == [(4,)]
+    # B, and the payout's amount is another: its row is a changed one.
+    assert desk.ask(
+        "select psp_reference, line_no, gross_minor, fee_minor, net_minor, document_no, file_id "
+        "from raw.settlement_lines where is_deleted"
+    ) == [("B", -1, 0, 0, 0, 1, second.file_id)]
+    assert desk.ask("select version, document_no, file_id, superseded_by from ops.documents order by 1") == [
+        (1, 1, first.file_id, second.file_id), (2, 1, second.file_id, None)
+    ]  # fmt: skip
+    ((rows, total),) = desk.ask(
+        "select b.row_count, t.sum_minor from ops.batches b join ops.batch_totals t using (batch_id) "
+        "where file_id = %s and measure = 'gross_minor'", second.file_id
+    )  # fmt: skip
+    assert (rows, total) == (5, 0), "captures and the payout come to zero; the tombstone adds a row and no money"
+    assert [finding.severity for finding in findings(desk, checks.control_totals)] == ["ok"]
+    assert notes(desk) == [
+        {"file": "batch_42.csv", "superseded_file_id": first.file_id, "superseded_file": "batch_42.csv", "documents": 1,
+         "unchanged": 1, "changed": 2, "new": 1, "vanished": 1}
+    ]  # fmt: skip
+
+
+def test_of_lines_that_are_alike_as_many_are_gone_as_are_missing(desk: Desk) -> None:
+    desk.put("a.csv", adyen({42: [("A", 100), ("A", 100), ("A", 100), ("B", 100)]}))
+    desk.run()
+    desk.put("a.csv", adyen({42: [("B", 100), ("A", 100)]}))
+    assert desk.outcomes() == {"a.csv": "loaded"}
+    assert living_lines(desk) == [("42", "A", 100), ("42", "B", 100)]
+    assert desk.ask("select psp_reference, line_no from raw.settlement_lines where is_deleted order by 2 desc") == [
+        ("A", -1), ("A", -2)
+    ]  # fmt: skip
+    desk.put("a.csv", adyen({42: [("A", 100), ("A", 100), ("A", 100), ("B", 100)]}) + "\n")
+    assert desk.outcomes() == {"a.csv": "loaded"}
+    assert [reference for _, reference, _ in living_lines(desk)] == ["A", "A", "A", "B"]
+
+
+def test_overlapping_reports_double_nothing_and_say_nothing(desk: Desk) -> None:
+    """FAULTS 39."""
+    desk.put("1-2.csv", adyen({1: [("A", 100)], 2: [("B", 200), ("C", 300)]}))
+    desk.put("2-3.csv", adyen({2: [("B", 200), ("C", 300)], 3: [("D", 400)]}))
+    first, second = desk.run()
+    assert (first.outcome, second.outcome) == ("loaded", "loaded")
+    assert living_lines(desk) == [("1", "A", 100), ("2", "B", 200), ("2", "C", 300), ("3", "D", 400)]
+    standing = desk.ask("select identity, file_id from ops.documents where superseded_by is null order by 1")
+    assert [file_id for _, file_id in standing] == [first.file_id, second.file_id, second.file_id]
+    assert notes(desk) == []
+
+
+def test_documents_of_two_files_in_one_are_taken_back_from_both(desk: Desk) -> None:
+    desk.put("1.csv", adyen({1: [("A", 100), ("B", 100)]}))
+    desk.put("2.csv", adyen({2: [("C", 100), ("D", 100)]}))
+    desk.run()
+    desk.put("3.csv", adyen({2: [("C", 150)], 1: [("A", 100)], 3: [("E", 100)]}))
+    assert desk.outcomes()["3.csv"] == "loaded"
+    assert living_lines(desk) == [("1", "A", 100), ("2", "C", 150), ("3", "E", 100)]
+    gone = desk.ask("select psp_reference, line_no, document_no from raw.settlement_lines where is_deleted order by 1")
+    assert gone == [("B", -1, 2), ("D", -2, 1)], "each has a number of its own, and the document's in the new file"
+    assert [(note["superseded_file"], note["vanished"]) for note in notes(desk)] == [("1.csv", 1), ("2.csv", 1)]
+
+
+def test_a_shorter_version_that_does_not_prove_itself_is_held(desk: Desk) -> None:
+    desk.put("a.csv", adyen({42: [("A", 100), ("B", 100)]}, paid_out=False))
+    desk.run()
+    before = desk.traces()
+    desk.put("a.csv", adyen({42: [("A", 100)]}, paid_out=False))
+    for _ in range(2):
+        (outcome,) = desk.run()
+        assert outcome.outcome == "held"
+        assert "settlement_batch adyen|ShopEU|42|EUR has 1 lines here and 2 in file" in str(outcome.reason)
+    assert desk.traces() == {**before, "ops.files": 2}
+    assert living_lines(desk) == [("42", "A", 100), ("42", "B", 100)]
+    # As many lines with other content say that a line was replaced.
+    desk.put("a.csv", adyen({42: [("A", 100), ("C", 100)]}, paid_out=False))
+    assert desk.outcomes() == {"a.csv": "loaded"}
+
+
+def test_a_statement_that_comes_again_takes_its_entries_back(desk: Desk) -> None:
+    desk.put("s.sta", statement(1, 0, 500, -200, -300))
+    desk.run()
+    desk.put("s.sta", statement(1, 0, 500, -500))
+    assert desk.outcomes() == {"s.sta": "loaded"}
+    columns = "bank_account, amount_minor"
+    assert [cents for _, cents in desk.ask(LIVING.format(columns=columns, table="bank_entries"))] == [-500, 500]
+    # No entry is left, so the file brings no row of the table: the tombstones need a batch all the same.
+    desk.put("s.sta", statement(1, 0))
+    (third,) = desk.run()
+    assert third.outcome == "loaded"
+    assert desk.ask(LIVING.format(columns=columns, table="bank_entries")) == []
+    assert desk.ask("select table_name, row_count from ops.batches where file_id = %s order by 1", third.file_id) == [
+        ("bank_entries", 2), ("bank_statements", 1)
+    ]  # fmt: skip
+    assert [finding.severity for finding in findings(desk, checks.control_totals)] == ["ok", "ok"]
+
+
+def test_a_report_is_not_compared_with_one_of_before_versions(desk: Desk) -> None:
+    desk.put("a.csv", adyen({42: [("A", 100)]}))
+    desk.run()
+    desk.ask("update ops.documents set document_no = null; select 1")
+    desk.put("b.csv", adyen({42: [("A", 200)]}))
+    assert "before versions were kept" in str(desk.run()[1].reason)
+    assert len(living_lines(desk)) == 1
+
+
+def test_whatever_the_order_the_same_rows_stand(desk: Desk) -> None:
+    """A gap, an overlap and a re-delivery in any order; of two deliveries of a batch the later one stands."""
+    orders = list(itertools.permutations(range(5)))
+    # Every fifth of the 120 orders here, all of them under `make faults`; each has accounts of its own.
+    for number, order in enumerate(orders[:: 1 if os.environ.get("TIEOUT_FAULTS") == "long" else 5]):
+        folder = desk.folder / str(number)
+        bank, shop = f"GB{number:012d}", f"Shop{number}"
+        contents = [
+            statement(1, 0, 500, account=bank),
+            statement(2, 500, -100, account=bank),
+            statement(3, 400, 50, account=bank),
+            adyen({1: [("A", 100)], 2: [("B", 200), ("C", 300)]}, shop),
+            adyen({2: [("B", 250)], 3: [("D", 400)]}, shop),
+        ]
+        for place, which in enumerate(order):
+            desk.put(f"{number}/{place}", contents[which])
+            outcomes = Counter(desk.outcomes(folder).values())
+            assert not outcomes.keys() - {"loaded", "known", "held"}, (order, outcomes)
+        assert outcomes["held"] == 0, order
+        stands = [("2", "B", 250)] if order.index(4) > order.index(3) else [("2", "B", 200), ("2", "C", 300)]
+        columns = "batch_reference, psp_reference, net_minor, record_type, processor_account"
+        rows = desk.ask(LIVING.format(columns=columns, table="settlement_lines"))
+        found = [row[:3] for row in rows if row[3:] == ("Settled", shop)]
+        assert found == [("1", "A", 100), *stands, ("3", "D", 400)], order
+        entries = desk.ask(LIVING.format(columns="booking_date, amount_minor, bank_account", table="bank_entries"))
+        assert [cents for _, cents, account in entries if account == bank] == [500, -100, 50], order
+
+
+def test_a_file_whose_documents_are_new_is_compared_with_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What versions cost is paid where a document comes again, and only there."""
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("compared with nothing")
+
+    monkeypatch.setattr(documents.Comparison, "supersede", refuse)
+    desk.put("a.csv", adyen({42: [("A", 100)]}))
+    assert desk.outcomes() == {"a.csv": "loaded"}
+    desk.put("b.csv", adyen({42: [("B", 100)]}))
+    assert desk.outcomes()["b.csv"] == "failed"

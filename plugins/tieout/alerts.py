@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
+from tieout.card_numbers import redact
 from tieout.findings import ITSELF, Finding
 
 # One lock number for all who write or empty the outbox (an arbitrary constant of this application).
@@ -31,7 +32,6 @@ _DELIVERY_LOCK = 7_404_002
 MESSAGE_CHARS_MAX = 2_000
 SUMMARY_SUBJECTS_MAX = 10
 _RANK = {"ok": 0, "warn": 1, "fail": 2}
-_DIGIT_RUN = re.compile(r"[0-9]+(?:[ -][0-9]+)*")
 _KEY = re.compile(r"tieout-([0-9]{1,18})-([0-9]{1,18})")
 
 Send = Callable[[str, str], None]
@@ -59,34 +59,6 @@ class Delivery(NamedTuple):
     waiting: int
     summarised: bool
     last_error: str | None
-
-
-def redact(text: str) -> str:
-    """Mask what looks like a card number: 13 to 19 digits, spaced or dashed or not, with a valid check digit."""
-
-    def mask(run: re.Match[str]) -> str:
-        groups = list(re.finditer(r"[0-9]+", run.group()))
-        pieces = list(run.group())
-        for first in range(len(groups)):
-            digits = ""
-            for last in range(first, len(groups)):
-                digits += groups[last].group()
-                if len(digits) > 19:
-                    break
-                if len(digits) >= 13 and digits[0] != "0" and _luhn(digits):
-                    for at in range(groups[first].start(), groups[last].end() - 4):
-                        pieces[at] = "*" if pieces[at].isdigit() else pieces[at]
-        return "".join(pieces)
-
-    return _DIGIT_RUN.sub(mask, text)
-
-
-def _luhn(digits: str) -> bool:
-    total = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = int(digit) * (1 + place % 2)
-        total += value - 9 if value > 9 else value
-    return total % 10 == 0
 
 
 def slack_text(text: str) -> str:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection
 
-from tieout.alerts import MESSAGE_CHARS_MAX, RefusedError, deliver, record, redact, slack_text
+from tieout.alerts import MESSAGE_CHARS_MAX, RefusedError, deliver, record, slack_text
 from tieout.findings import Finding, blind
 
 MONDAY = datetime(2026, 10, 26, 5, tzinfo=UTC)
@@ -156,7 +156,7 @@ def test_a_failed_send_is_kept_counted_and_tried_again(warehouse: Connection) ->
     receiver = Receiver(ConnectionError(f"no route, card {CARD}"))
     first = deliver(warehouse, receiver.send, MONDAY)
     assert (first.sent, first.failed, first.waiting) == (0, 1, 2)
-    assert first.last_error == "ConnectionError: no route, card ************1111"
+    assert first.last_error == "ConnectionError: no route, card {card 411111******1111}"
     assert rows(warehouse, "select attempts, last_error is null from ops.outbox order by 1") == [(0, True), (1, False)]
     assert deliver(warehouse, receiver.send, MONDAY).sent == 2
     assert len(receiver.arrived) == 2
@@ -264,7 +264,7 @@ def test_what_is_stored_and_sent_holds_no_card_number_and_no_command(warehouse: 
     receiver = Receiver()
     deliver(warehouse, receiver.send, MONDAY)
     text = receiver.arrived[0][0]
-    assert "&lt;!channel&gt; &lt;@U1&gt; a&amp;b ************1111" in text
+    assert "&lt;!channel&gt; &lt;@U1&gt; a&amp;b {card 411111******1111}" in text
     assert "<" not in text
     stored = rows(
         warehouse,
@@ -279,31 +279,6 @@ def test_a_long_message_is_cut(warehouse: Connection) -> None:
     receiver = Receiver()
     deliver(warehouse, receiver.send, MONDAY)
     assert len(receiver.arrived[0][0]) < MESSAGE_CHARS_MAX + 50
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("4111111111111111", "************1111"),
-        ("4111 1111 1111 1111", "**** **** **** 1111"),
-        ("4111-1111-1111-1111.", "****-****-****-1111."),
-        ("2026-10-27 4111111111111111", "2026-10-27 ************1111"),
-        ("PAN378282246310005X", "PAN***********0005X"),
-        ("4111111111111112", "4111111111111112"),
-        ("NL91ABNA0417164300", "NL91ABNA0417164300"),
-        ("12 345 678", "12 345 678"),
-    ],
-)
-def test_card_numbers_are_masked_and_other_numbers_are_not(text: str, shown: str) -> None:
-    assert redact(text) == shown
-
-
-@given(st.text(st.sampled_from("0123456789"), min_size=12, max_size=18), st.sampled_from(["", " ", "a", "x: ", "\n"]))
-def test_every_number_with_a_valid_check_digit_is_masked(digits: str, before: str) -> None:
-    head = f"4{digits[1:]}"
-    total = sum(sum(map(int, str(int(digit) * (2 - place % 2)))) for place, digit in enumerate(reversed(head)))
-    number = f"{head}{-total % 10}"
-    assert number not in redact(f"{before}{number}.")
 
 
 @given(st.text())

@@ -211,7 +211,7 @@ def volume(connection: Connection, registry: Registry, as_of: datetime) -> list[
 
 
 def quarantine(connection: Connection, registry: Registry, as_of: datetime) -> list[Finding]:
-    """Is there a refused file that no later good one replaced?
+    """Is there a file, refused or held, that no later good one replaced?
 
     A loaded file that came later replaces it when it covers the same account and day, or when its name is the
     refused one's, perhaps with something added before the extension (``x.csv``, ``x_resent.csv``, not ``x2.csv``).
@@ -219,15 +219,15 @@ def quarantine(connection: Connection, registry: Registry, as_of: datetime) -> l
     that sender only.
     """
     owner = next((table.owner for table in registry.tables if table.kind == "file"), PLATFORM)
-    counted = query(connection, "select count(*), count(*) filter (where status = 'quarantined') from ops.files")
+    counted = query(connection, "select count(*), count(*) filter (where status <> 'loaded') from ops.files")
     total, refused = counted[0]
     if not total:
         return [blind("quarantine", "no file has ever arrived in the landing")]
     unresolved = query(
         connection,
         "with named as (select *, regexp_replace(name, '^.*/', '') as base from ops.files), "
-        r"refused as (select *, regexp_replace(base, '\.[^.]*$', '') as stem from named where status = 'quarantined') "
-        "select q.file_id, q.name, q.reason, q.seen_at from refused q "
+        r"refused as (select *, regexp_replace(base, '\.[^.]*$', '') as stem from named where status <> 'loaded') "
+        "select q.file_id, q.name, q.status, q.reason, q.seen_at from refused q "
         "where not exists (select from named good where good.status = 'loaded' and good.file_id > q.file_id and ("
         "  starts_with(good.base, q.stem) and substr(good.base, length(q.stem) + 1, 1) !~ '[[:alnum:]]'"
         "  and (q.origin is null or good.origin = q.origin)"
@@ -237,12 +237,12 @@ def quarantine(connection: Connection, registry: Registry, as_of: datetime) -> l
     findings = [
         Finding(
             "quarantine", f"{name} (file {file_id})", "fail",
-            f"was refused, and no good one has replaced it: {reason}",
+            f"{'is held' if status == 'held' else 'was refused'}, and no good one has replaced it: {reason}",
             {"file_id": file_id, "seen_at": str(seen_at)}, owner,
         )
-        for file_id, name, reason, seen_at in unresolved
+        for file_id, name, status, reason, seen_at in unresolved
     ]  # fmt: skip
-    message = f"{total} files seen, {refused} refused, {len(unresolved)} of them not replaced"
+    message = f"{total} files seen, {refused} refused or held, {len(unresolved)} of them not replaced"
     return [*findings, Finding("quarantine", "landing", "ok", message, {"files": total, "refused": refused}, owner)]
 
 

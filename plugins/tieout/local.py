@@ -2,7 +2,7 @@
 
 Folder (``<project>/.tieout``, or ``TIEOUT_STATE``)::
 
-    settings.json   ports, passwords and what the sandbox was made with; readable by its owner only
+    settings.json   ports, passwords, the key of card tokens and what the sandbox was made with; for its owner only
     postgres/       the server's data; in /var/tmp when the server's user cannot enter this folder
     landing/        files as processors and banks deliver them
     airflow/        Airflow's home and logs        docs/  the documentation site        logs/  process logs
@@ -24,6 +24,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from tieout import postgres
+from tieout.card_numbers import KEY_VARIABLE as CARD_KEY_VARIABLE
 from tieout.postgres import Cluster
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -32,14 +33,16 @@ SUPERUSER = "postgres"
 PAYMENTS_OWNER = "payments"
 EXTRACTOR = "extractor"
 AIRFLOW_OWNER = "airflow"
+CARD_KEY = "card-key"
 # What a full walk through the default sandbox leaves behind is a quarter of this.
 FREE_BYTES_MIN = 2 * 1024**3
 PORTS = {"postgres": 54320, "airflow": 8080, "docs": 8081, "task_logs": 8793}
-# What a user may bring along: their own payment system, landing, receiver and clocks.
+# What a user may bring along: their own payment system, landing, receiver, key and clocks.
 USERS_OWN = (
     "AIRFLOW_CONN_PAYMENTS",
     "AIRFLOW_CONN_SLACK",
     "TIEOUT_LANDING",
+    CARD_KEY_VARIABLE,
     "TIEOUT_INGEST_SCHEDULE",
     "TIEOUT_WATCH_SCHEDULE",
 )
@@ -64,7 +67,7 @@ class Settings:
     """What must be the same the next time, as kept in ``settings.json``.
 
     :param ports: of ``postgres``, ``airflow``, ``docs`` and ``task_logs``.
-    :param passwords: of database roles, and of Airflow's users as ``airflow:<name>``.
+    :param passwords: of database roles, of Airflow's users as ``airflow:<name>``, and the key of card tokens.
     :param sandbox: ``payments_per_day`` and ``seed`` of the payment system made here, empty before that.
     :param deployed: digest of everything that the warehouse was last deployed with.
     """
@@ -110,6 +113,7 @@ class Machine:
         self.settings = self._load_settings()
         for role in (SUPERUSER, PAYMENTS_OWNER, EXTRACTOR, AIRFLOW_OWNER, *postgres.ROLES):
             self.settings.passwords.setdefault(role, secrets.token_urlsafe(24))
+        self.settings.passwords.setdefault(CARD_KEY, secrets.token_urlsafe(32))
 
     @property
     def landing(self) -> Path:
@@ -260,8 +264,9 @@ class Machine:
         if not own_payments():
             # An empty value is no payment system.
             brought.pop("AIRFLOW_CONN_PAYMENTS", None)
-        if not brought.get("TIEOUT_LANDING"):
-            brought.pop("TIEOUT_LANDING", None)
+        for name in ("TIEOUT_LANDING", CARD_KEY_VARIABLE):
+            if not brought.get(name):
+                brought.pop(name, None)
         return {
             "TIEOUT_STATE": str(self.state),
             "TIEOUT_LANDING": self.landing.as_uri(),
@@ -270,6 +275,7 @@ class Machine:
             "TIEOUT_PG_USER": "builder",
             "TIEOUT_PG_PASSWORD": self.settings.passwords["builder"],
             "TIEOUT_PG_DATABASE": "warehouse",
+            CARD_KEY_VARIABLE: self.settings.passwords[CARD_KEY],
             "AIRFLOW_CONN_PAYMENTS": cluster.dsn("payments", EXTRACTOR),
             **{f"AIRFLOW_CONN_WAREHOUSE_{role.upper()}": cluster.dsn("warehouse", role) for role in postgres.ROLES[:3]},
             **({} if sandbox else brought),

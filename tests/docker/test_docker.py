@@ -83,7 +83,7 @@ def test_only_the_ui_is_reachable_and_only_from_this_machine(resolved: dict[str,
 def test_no_secret_is_written_down(resolved: dict[str, Any]) -> None:
     for service in resolved["services"].values():
         for name, value in service["environment"].items():
-            if re.search(r"PASSWORD$|SECRET|FERNET|_CONN|DSN", name):
+            if re.search(r"PASSWORD$|SECRET|FERNET|_CONN|DSN|CARD_KEY", name):
                 assert "secret-" in value, name
 
 

@@ -17,6 +17,7 @@ import psycopg2
 import pytest
 
 from tieout import dbt_runner, local
+from tieout.card_numbers import CardKey
 from tieout.local import PORT_VARIABLES, USERS_OWN, LocalError, Machine, UsageError
 from tieout.postgres import ROLES, Cluster, free_port, port_is_free
 
@@ -199,6 +200,8 @@ def test_the_environment_names_every_connection(machine: Machine, monkeypatch: p
     assert values["TIEOUT_LANDING"] == machine.landing.as_uri()
     assert values["TIEOUT_PG_PORT"] == str(machine.settings.ports["postgres"])
     assert machine.settings.passwords["postgres"] not in str(values)
+    assert CardKey.from_environment(values) is not None
+    assert Machine(machine.state).environment()["TIEOUT_CARD_KEY"] == values["TIEOUT_CARD_KEY"]
 
 
 def test_what_the_user_has_set_wins_except_in_the_sandbox(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,6 +224,7 @@ def test_an_empty_payment_system_or_landing_is_none_and_an_empty_schedule_is_one
     assert not local.own_payments()
     assert values["TIEOUT_LANDING"] == machine.landing.as_uri()
     assert values["AIRFLOW_CONN_PAYMENTS"] == machine.cluster().dsn("payments", local.EXTRACTOR)
+    assert values["TIEOUT_CARD_KEY"] == machine.settings.passwords["card-key"]
     assert values["TIEOUT_INGEST_SCHEDULE"] == ""
 
 

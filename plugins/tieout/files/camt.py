@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tieout.files.proof import BankEntry, BankStatement, Rejected, Sink, Tally, calendar_date, json_text
-from tieout.files.statements import Amount, Balance, Proof, document_of, file_statement
+from tieout.files.statements import Amount, Balance, Page, Pages, Proof, document_of, file_statement
 from tieout.files.xml_stream import Json, Kind, walk
 from tieout.money import AmountError, exact
 
@@ -80,41 +80,6 @@ def _read(path: Path, tally: Tally, proof: Proof) -> None:
             statement.entry(line, value)
         else:
             statement.say(line, name, value)
-
-
-@dataclass
-class Page:
-    """Where a page of a statement ended: its number, whether more follow, and the balance it closed with."""
-
-    number: int
-    last: bool
-    closing: Balance | None
-
-
-class Pages:
-    """The pages of the statements of one file: of each, none is missing and none comes twice."""
-
-    def __init__(self, proof: Proof) -> None:
-        self._proof = proof
-        self._seen: dict[tuple[str, ...], Page] = {}
-
-    def turn(self, statement: tuple[str, ...], page: Page, opening: Balance | None, line: int) -> None:
-        """Note one more page of a statement; what does not follow on the page before it is noted."""
-        before = self._seen.get(statement)
-        self._seen[statement] = page
-        if before is None:
-            return  # the pages before it are in another file, or there are none
-        if before.last or page.number != before.number + 1:
-            self._proof.note(
-                Rejected("a page is missing or comes twice", line=line, column="PgNb",
-                         expected="no page after the last" if before.last else f"page {before.number + 1}",
-                         found=f"page {page.number}")
-            )  # fmt: skip
-        elif before.closing and opening and before.closing.amount.exact != opening.amount.exact:
-            self._proof.note(
-                Rejected("a page does not begin where the page before it ended", line=line, column="Bal",
-                         expected=f"{before.closing.amount.exact:f}", found=f"{opening.amount.exact:f}")
-            )  # fmt: skip
 
 
 @dataclass
@@ -180,7 +145,7 @@ class _Statement:
         self.closing = self._first(CLOSING)
         if self.page is not None:
             interim = [balance for code, balance in self.balances if code == INTERIM]
-            if self.opening is None and self.page.number > 1 and interim:
+            if self.opening is None and (self.page.number or 1) > 1 and interim:
                 self.opening = interim.pop(0)
             if self.closing is None and not self.page.last and interim:
                 self.closing = interim[-1]
@@ -305,8 +270,8 @@ class _Statement:
             self.proof.without_balances()
         if self.page is not None:
             self.page.closing = self.closing
-            identity = (self.kind, self.account or "", self.currency or "", _text(self.said.get("Id", "")) or "")
-            pages.turn(identity, self.page, self.opening, self.line)
+        account = "|".join((self.kind, self.account or "", self.currency or ""))
+        pages.turn(account, _text(self.said.get("Id", "")) or "", self.page, self.opening, self.line, "PgNb")
         if self.account:
             self.tally.accounts.add(self.account)
         self.tally.seen(self.closing_date)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from tieout.files.lines import whole_text
 from tieout.files.proof import BankEntry, BankStatement, Rejected, Sink, Tally, json_text
-from tieout.files.statements import Amount, Balance, Proof, document_of, file_statement
+from tieout.files.statements import Amount, Balance, Page, Pages, Proof, document_of, file_statement
 from tieout.files.swift_text import counterparty, end_to_end_reference, remittance
 
 ORIGIN = "bank"
@@ -80,9 +80,10 @@ def read(path: Path, sink: Sink) -> Tally:
     """
     tally = Tally("mt940", ORIGIN, sink)
     proof = Proof(tally)
+    pages = Pages(proof)
     try:
         for number, message in enumerate(_messages(path), start=1):
-            _Statement(message, number, tally, proof).read()
+            _Statement(message, number, tally, proof, pages).read()
         proof.settle()
     except Rejected as rejected:
         rejected.reading = rejected.reading or tally.reading()
@@ -134,11 +135,12 @@ def _fields(path: Path) -> Iterator[Field]:
 class _Statement:
     """One message read as a statement, an interim report, or a fragment."""
 
-    def __init__(self, message: Message, number: int, tally: Tally, proof: Proof) -> None:
+    def __init__(self, message: Message, number: int, tally: Tally, proof: Proof, pages: Pages) -> None:
         self.message = message
         self.number = number
         self.tally = tally
         self.proof = proof
+        self.pages = pages
         self.opening_field = message.get("60F", "60M")
         self.closing_field = message.get("62F", "62M")
         self.interim = message.get("34F", "13D", "90C", "90D") is not None and not (
@@ -182,8 +184,18 @@ class _Statement:
             self._note("balances in two currencies", f":{closing_field.tag}:", currency, closing.currency)
         name = self.reference or str(self.number)
         self.proof.check(name, opening.amount.exact, entries, closing.amount.exact, closing_field.line)
+        self._turn_page(currency, opening, closing)
         if opening.amount.minor is not None and closing.amount.minor is not None and self.account:
             self._send(currency, opening, closing)
+
+    def _turn_page(self, currency: str, opening: Balance, closing: Balance) -> None:
+        """A statement of several messages: an intermediate balance (:60M:, :62M:) says that another page goes on."""
+        statement, _, number = self.reference.partition("/")
+        first, last = self.message.get("60F") is not None, self.message.get("62F") is not None
+        page = None
+        if not (first and last):
+            page = Page(int(number) if re.fullmatch(r"\d{1,5}", number, re.ASCII) else None, last, closing)
+        self.pages.turn(f"{self.account}|{currency}", statement, page, opening, self.message.line, ":28C:")
 
     def _interim(self) -> None:
         """An MT942: no balances; its totals of credits and debits (:90C:, :90D:) are checked where it has them."""

@@ -32,6 +32,50 @@ class Balance:
     amount: Amount
 
 
+@dataclass
+class Page:
+    """A page of a statement: its number if it has one, whether it is the last, and the balance it closes with."""
+
+    number: int | None
+    last: bool
+    closing: Balance | None
+
+
+class Pages:
+    """The pages of the statements of one file: of each account none is missing between two, and none comes twice.
+
+    What stands before the first page of a file, or after the last, is another file's.
+    """
+
+    def __init__(self, proof: Proof) -> None:
+        self._proof = proof
+        self._open: dict[str, tuple[str, Page]] = {}
+
+    def turn(
+        self, account: str, statement: str, page: Page | None, opening: Balance | None, line: int, column: str
+    ) -> None:
+        """Take the next page of an account, or (None) a whole statement; what does not follow is noted."""
+        name, before = self._open.pop(account, ("", None))
+        if page is not None:
+            self._open[account] = statement, page
+        if before is None or (before.last and (page is None or name != statement)):
+            return
+        expected = "no page after the last" if before.last else f"page {(before.number or 0) + 1} of the statement"
+        found = f"page {page.number} of it" if page and page.number is not None else "a page of it"
+        if page is None or name != statement:
+            found = "another statement"
+        elif not before.last and (before.number is None or page.number in (None, before.number + 1)):
+            if before.closing and opening and before.closing.amount.exact != opening.amount.exact:
+                self._proof.note(
+                    Rejected("a page does not begin where the page before it ended", line=line, column=column,
+                             expected=f"{before.closing.amount.exact:f}", found=f"{opening.amount.exact:f}")
+                )  # fmt: skip
+            return
+        self._proof.note(
+            Rejected("a page is missing or comes twice", line=line, column=column, expected=expected, found=found)
+        )
+
+
 class Proof:
     """Collects what is wrong with a bank file and how far its balances are off; :meth:`settle` passes judgement."""
 

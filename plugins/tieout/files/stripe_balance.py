@@ -29,6 +29,8 @@ PROCESSOR = "stripe"
 ACCOUNTS = ("connected_account", "gateway_account")
 ONLY_ACCOUNT = "default"
 AUTOMATIC = "automatic_payout_id"
+AVAILABLE = "available_on"
+OPTIONAL = (*ACCOUNTS, AVAILABLE, f"{AVAILABLE}_utc", "charge_id", "payment_method_type", "card_brand")
 METADATA = "payment_metadata["
 PAYOUTS = frozenset({"payout", "payout_reversal"})
 CURRENCY = re.compile(r"[A-Za-z]{3}", re.ASCII)
@@ -93,8 +95,9 @@ def _read(kind: Kind, path: Path, tally: Tally) -> None:
     if source.cut:
         raise Rejected("the file ends within its header", line=line)
     tally.headers[source.text] = None
-    moments = (f"{kind.moment}_utc", kind.moment)
-    last_needed = max(header.positions[name] for name in (*kind.required, *moments) if name in header.positions)
+    used = {*kind.required, *OPTIONAL, kind.moment, f"{kind.moment}_utc"}
+    used |= {name for name in header.names if name.startswith(METADATA)}
+    last_needed = max(position for name, position in header.positions.items() if name in used)
     batches = Batches(tally)
     for line, cells in records:
         row = dict(zip(header.names, header.fitted(cells, line, last_needed, source.cut), strict=True))
@@ -130,8 +133,7 @@ def _line(kind: Kind, row: dict[str, str], line: int, record: str) -> Settlement
         raise Rejected("the line does not add up", line=line, column="net",
                        expected=f"gross {row['gross']} less fee {row['fee']}", found=row["net"])  # fmt: skip
     occurred_at = _moment(row, kind.moment, line)
-    available = "available_on"
-    has_available = row.get(f"{available}_utc") or row.get(available)
+    has_available = row.get(f"{AVAILABLE}_utc") or row.get(AVAILABLE)
     method = "/".join(filter(None, (row.get("payment_method_type"), row.get("card_brand"))))
     return SettlementLine(
         line_no=line,
@@ -150,7 +152,7 @@ def _line(kind: Kind, row: dict[str, str], line: int, record: str) -> Settlement
         exchange_rate=None,
         payment_method=method or None,
         occurred_at=occurred_at,
-        booked_at=_moment(row, available, line) if has_available else occurred_at,
+        booked_at=_moment(row, AVAILABLE, line) if has_available else occurred_at,
         record=record,
     )
 

@@ -17,7 +17,8 @@ from tieout import files
 from tieout.files.lines import LINE_LIMIT, WHOLE_FILE_LIMIT
 
 FIXTURES = Path(__file__).parent / "fixtures"
-CSV_FILES = ["adyen.csv", "stripe.csv", "paypal.csv", "ecb.csv"]
+PLAIN_LISTS = ["adyen.csv", "stripe.csv", "stripe_activity.csv", "stripe_payouts.csv"]
+CSV_FILES = [*PLAIN_LISTS, "paypal.csv", "paypal_details.csv", "ecb.csv"]
 DECLARED_LISTS = ["checkout_breakdown.csv", "checkout_payouts.csv", "adyen_accounting.csv"]
 DECLARED_BILLS = ["wechatpay_trade.csv", "wechatpay_fund.csv", "alipay_trade.csv", "alipay_account.csv", "trustly.csv"]
 JSON_REPORTS = ["braintree.json", "mollie.json"]
@@ -29,7 +30,7 @@ def said(row: Any) -> dict[str, Any]:
     return {column: value for column, value in row._asdict().items() if column != "record"}
 
 
-@pytest.mark.parametrize("name", [*BANK_FILES, "paypal.csv", *DECLARED_BILLS, *JSON_REPORTS])
+@pytest.mark.parametrize("name", [*BANK_FILES, "paypal.csv", "paypal_details.csv", *DECLARED_BILLS, *JSON_REPORTS])
 def test_cut_at_every_byte_a_file_with_an_end_is_never_loaded_in_part(name: str, read: Any, fixture_bytes: Any) -> None:
     whole = fixture_bytes(name)
     complete = read(whole)
@@ -46,7 +47,7 @@ def test_cut_at_every_byte_a_file_with_an_end_is_never_loaded_in_part(name: str,
     assert len(accepted) < len(whole) / 10
 
 
-@pytest.mark.parametrize("name", ["adyen.csv", "stripe.csv", "ecb.csv", *DECLARED_LISTS])
+@pytest.mark.parametrize("name", [*PLAIN_LISTS, "ecb.csv", *DECLARED_LISTS])
 def test_cut_at_every_byte_a_list_without_an_end_keeps_whole_lines_and_claims_no_proof(
     name: str, read: Any, fixture_bytes: Any
 ) -> None:
@@ -91,7 +92,9 @@ AMOUNT_CELLS = [
     ("adyen.csv", "98.20"), ("stripe.csv", "25.500"), ("paypal.csv", "5000,\"EUR\",\"DR\""), ("ecb.csv", "1.0921"),
     ("camt053.xml", "300.00000"), ("mt940.sta", "250,250"), ("bai2.bai", "12500,V"),
     ("checkout_breakdown.csv", "98.2"), ("wechatpay_trade.csv", "0.60000"), ("wechatpay_fund.csv", "1000.00"),
-    ("trustly.csv", "858.37"), ("adyen_accounting.csv", "-100.00"),
+    ("trustly.csv", "858.37"), ("adyen_accounting.csv", "-100.00"), ("stripe_activity.csv", "98.20"),
+    ("stripe_payouts.csv", "-50.50"), ("paypal_details.csv", "5000,\"EUR\",\"DR\""), ("mt942.sta", "30,01"),
+    ("checkout_payouts.csv", "-1.5"),
 ]  # fmt: skip
 POISON = ["NaN", "Infinity", "1_000", "١٢", "1 000", "1e3", "0x1F", "9" * 50, "--1", "1.2.3"]
 
@@ -165,7 +168,7 @@ def test_deep_nesting_is_refused(read: Any) -> None:
     assert "nested too deep" in str(read(deep + "</a>" * 200 + "</Document>").rejected)
 
 
-@pytest.mark.parametrize("name", ["adyen.csv", "stripe.csv", *DECLARED_LISTS])
+@pytest.mark.parametrize("name", [*PLAIN_LISTS, *DECLARED_LISTS])
 def test_columns_may_come_in_any_order_but_not_twice(name: str, read: Any, fixture_text: Any) -> None:
     records = list(csv.reader(io.StringIO(fixture_text(name))))
 
@@ -181,7 +184,7 @@ def test_columns_may_come_in_any_order_but_not_twice(name: str, read: Any, fixtu
     assert "column twice in the header" in str(twice.rejected)
 
 
-@pytest.mark.parametrize("name", ["adyen.csv", "stripe.csv", "ecb.csv", *DECLARED_LISTS])
+@pytest.mark.parametrize("name", [*PLAIN_LISTS, "ecb.csv", *DECLARED_LISTS])
 def test_a_header_alone_is_read_and_holds_nothing(name: str, read: Any, fixture_text: Any) -> None:
     outcome = read(fixture_text(name).partition("\n")[0] + "\n")
     assert outcome.rejected is None

@@ -151,7 +151,7 @@ def test_pages_of_a_statement_follow_each_other(read: Any, fixture_text: Any) ->
 @pytest.mark.parametrize(
     ("pages", "reason"),
     [
-        (((1, "false"), (3, "true")), "a page is missing or comes twice; expected page 2, found 'page 3'"),
+        (((1, "false"), (3, "true")), "expected page 2 of the statement, found 'page 3 of it'"),
         (((1, "false"), (1, "false")), "a page is missing or comes twice"),
         (((1, "false"), (2, "true"), (3, "true")), "expected no page after the last"),
         (((1, "perhaps"),), "not a page"),

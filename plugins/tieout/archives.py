@@ -6,12 +6,13 @@ too much or one broken checksum refuses all of it. What an archive is, its first
 
 from __future__ import annotations
 
+import errno
 import gzip
 import stat
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -61,18 +62,19 @@ def is_archive(path: Path) -> bool:
         return _is_archive(stream.read(TAR_MARK_AT + len(TAR_MARK)))
 
 
-def unpack(path: Path, name: str, folder: Path, limits: Limits = LIMITS) -> list[Member]:
+def unpack(path: Path, name: str, folder: Path, limits: Limits | None = None) -> list[Member]:
     """Unpack all members into a folder of their own each, in the order of their names; flat memory.
 
     Folders, and members whose name starts with a dot as unfinished files in the landing do, are passed over.
 
     :param name: of the archive, which names the member of a gzip.
+    :param limits: by default ``LIMITS``.
     :raises RefusedArchive: it breaks a limit, is damaged or encrypted, or holds what is no plain file.
     :raises OSError: the local disk is full or cannot be written.
     """
     with path.open("rb") as stream:
         head = stream.read(TAR_MARK_AT + len(TAR_MARK))
-    budget = _Budget(limits, path.stat().st_size)
+    budget = _Budget(limits or LIMITS, path.stat().st_size)
     if head.startswith(GZIP_MARK):
         members = [_gunzip(path, name, folder, budget)]
     elif head.startswith(ZIP_MARKS):
@@ -121,29 +123,37 @@ class _Budget:
 def _gunzip(path: Path, name: str, folder: Path, budget: _Budget) -> Member:
     inner = name[:-3] if name.lower().endswith(".gz") and len(name) > 3 else name
     target = _place(folder, 0, inner)
-    try:
-        with gzip.open(path, "rb") as source:
-            _pour(source, target, budget)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise RefusedArchive(f"the gzip is damaged or cut ({error}): ask the sender for the whole file") from error
+    with _damage_refused("gzip"), gzip.open(path, "rb") as source:
+        _pour(source, target, budget)
     return Member(inner, target)
 
 
 def _unzip(path: Path, folder: Path, budget: _Budget) -> list[Member]:
     if _directory_bytes(path) > budget.limits.directory_bytes:
         raise RefusedArchive(f"its directory is larger than {budget.limits.directory_bytes} bytes: {SEND_FILES}")
+    with _damage_refused("zip"), zipfile.ZipFile(path) as archive:
+        wanted = _listed(archive, budget)
+        members = []
+        for number, entry in enumerate(wanted):
+            target = _place(folder, number, PurePosixPath(entry.filename).name)
+            with archive.open(entry) as source:
+                _pour(source, target, budget)
+            members.append(Member(entry.filename, target))
+        return members
+
+
+@contextmanager
+def _damage_refused(kind: str) -> Iterator[None]:
+    """Whatever a broken archive makes the standard library raise is the archive's fault, but not a full disk."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            wanted = _listed(archive, budget)
-            members = []
-            for number, entry in enumerate(wanted):
-                target = _place(folder, number, PurePosixPath(entry.filename).name)
-                with archive.open(entry) as source:
-                    _pour(source, target, budget)
-                members.append(Member(entry.filename, target))
-            return members
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise RefusedArchive(f"the zip is damaged or cut ({error}): ask the sender for the whole file") from error
+        yield
+    except (RefusedArchive, MemoryError):
+        raise
+    except Exception as error:
+        # A seek to where nothing can be is the archive's error too.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise RefusedArchive(f"the {kind} is damaged or cut ({error}): ask the sender for the whole file") from error
 
 
 def _directory_bytes(path: Path) -> int:
@@ -186,6 +196,9 @@ def _listed(archive: zipfile.ZipFile, budget: _Budget) -> list[zipfile.ZipInfo]:
             raise RefusedArchive(f"{shown} is a link or a device, not a file: {SEND_FILES}")
         if entry.flag_bits & ENCRYPTED_FLAG:
             raise RefusedArchive(f"{shown} is encrypted: have it delivered without a password")
+        # The others take memory as the archive pleases.
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise RefusedArchive(f"{shown} is compressed in an unusual way: have it delivered as a plain zip")
         if entry.filename in seen:
             raise RefusedArchive(f"two members are named {shown}: {SEND_FILES}")
         seen.add(entry.filename)
@@ -195,7 +208,7 @@ def _listed(archive: zipfile.ZipFile, budget: _Budget) -> list[zipfile.ZipInfo]:
 
 def _leads_out(name: str) -> bool:
     parts = name.replace("\\", "/").split("/")
-    return name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\x00" in name
+    return name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\x00" in name or not name.strip("./")
 
 
 def _is_hidden(name: str) -> bool:
@@ -205,7 +218,8 @@ def _is_hidden(name: str) -> bool:
 
 def _place(folder: Path, number: int, name: str) -> Path:
     """Where a member is unpacked: its name stays, for the reader; a folder of its own keeps it from the others."""
-    target = folder / str(number) / (name[-200:] or "member")
+    # No file system takes more than 255 bytes.
+    target = folder / str(number) / (name.encode(errors="replace")[-200:].decode(errors="ignore") or "member")
     target.parent.mkdir(parents=True)
     return target
 

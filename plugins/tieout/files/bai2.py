@@ -159,20 +159,21 @@ class _File:
         except money.AmountError as error:
             raise Rejected("not a currency", line=record.line, column="03 currency", expected=error.expected,
                            found=error.found) from None  # fmt: skip
-        rest = fields[2:]
-        while rest:
-            code, text = rest[0], rest[1] if len(rest) > 1 else ""
+        at = 2
+        while at < len(fields):
+            code, text = fields[at], fields[at + 1] if at + 1 < len(fields) else ""
             if not code:
-                rest = rest[1:]  # some banks write one more comma before the slash
+                at += 1  # some banks write one more comma before the slash
                 continue
             if not re.fullmatch(r"\d{3}", code, re.ASCII):
                 raise Rejected("not a type code", line=record.line, column="03", expected="three digits", found=code)
-            availability = _availability(rest[3:], record.line)
+            # The funds type and what follows it; the whole rest each time would take the square of a line's length.
+            availability = _availability(fields[at + 3 : at + 5], record.line)
             if text:
                 minor = _signed(text, record.line, f"03 amount of {code}")
                 account.total += minor
                 account.balances.setdefault(code, minor)
-            rest = rest[4 + availability :]
+            at += 4 + availability
         self.account = account
 
     def transaction(self, record: Record) -> None:
@@ -346,7 +347,7 @@ def _availability(fields: list[str], line: int) -> int:
     if funds_type in sizes:
         return sizes[funds_type]
     if funds_type == "D" and len(fields) > 1:
-        return 1 + 2 * min(count(fields[1], line, "funds type D"), len(fields))
+        return 1 + 2 * count(fields[1], line, "funds type D")
     raise Rejected(
         "unknown funds type", line=line, column="funds type", expected="Z, 0, 1, 2, V, S or D", found=funds_type
     )

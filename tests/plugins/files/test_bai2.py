@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import date
 from typing import Any
 
@@ -99,3 +100,22 @@ def test_balances_that_do_not_add_up_are_refused_though_totals_agree(read: Any, 
 
 def test_one_more_comma_before_the_slash_does_not_matter(read: Any, fixture_text: Any) -> None:
     assert read(fixture_text("bai2.bai").replace("112345,,/", "112345,,,/")).reading.balance == "ok"
+
+
+@pytest.mark.parametrize("before", ["03,7700012345,USD,", "88,100,12500,1,,", "16,195,12500,V,"])
+def test_a_line_of_nothing_but_commas_takes_no_longer_than_it_is(before: str, read: Any, fixture_text: Any) -> None:
+    text = fixture_text("bai2.bai")
+    assert before in text
+    started = time.monotonic()
+    read(text.replace(before, before + "," * 300_000))
+    assert time.monotonic() - started < 3
+
+
+def test_an_amount_may_be_available_on_several_days(read: Any, fixture_text: Any) -> None:
+    text = fixture_text("bai2.bai")
+    spread = text.replace("88,100,12500,1,,", "88,100,12500,1,D,2,0,5000,1,7500,")
+    assert read(spread).rows == read(text).rows
+    spread = text.replace("16,195,12500,V,261020,1200,", "16,195,12500,D,2,0,5000,1,7500,")
+    assert [entry.customer_reference for entry in read(spread).rows["bank_entries"]] == ["PO-1", None]
+    endless = text.replace("16,195,12500,V,261020,1200,", f"16,195,12500,D,{2**62},")
+    assert [entry.customer_reference for entry in read(endless).rows["bank_entries"]] == [None, None]

@@ -1,4 +1,4 @@
-"""``tieout read``: what the readers make of files, as JSON lines or a table, without loading anything."""
+"""``tieout read``: what the readers make of files, and which formats there are, without loading anything."""
 
 from __future__ import annotations
 
@@ -6,16 +6,80 @@ import json
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
 from tieout import files, money
+from tieout.files.declaration import HUNDREDTHS, ISO, MINOR_UNITS, Declaration
+from tieout.files.declared import declarations
 from tieout.files.proof import Reading, Rejected
 
 READ, MISSING = 0, 2
 COLUMNS = ("file", "format", "status", "statements", "entries", "signed_sum", "balance", "reason")
+
+
+class Format(NamedTuple):
+    """A format that is read: its times' zone, how many decimals an amount has, and what proves a file of it.
+
+    ``name`` is a :class:`Reading`'s format, or how it begins where versions follow. A format that is known and
+    refused says why in ``proof``.
+    """
+
+    name: str
+    time_zone: str
+    exponents: str
+    proof: str
+
+
+ISO_MAJOR = "major units, ISO 4217"
+BATCHES = "each line adds up; the lines of a batch come to zero with its payout"
+BALANCES = "opening + entries = closing; pages follow each other; the summary's counts and sums"
+LEFT = "; left to the statement that books it"
+CODED = (
+    Format("adyen.settlement_details", "named on each line", "major units, Adyen's own (CLP 2, CVE 0, ISK 2)", BATCHES),
+    Format("bai2", "none: the bank's calendar days", "minor units, ISO 4217",
+           "control totals and record counts of account, group and file; opening + entries = closing"),
+    Format("braintree.transactions", "UTC, as written", ISO_MAJOR, "the amount disbursed is the transaction's"),
+    Format("camt.052", "none: the bank's calendar days", ISO_MAJOR, BALANCES + LEFT),
+    Format("camt.053", "none: the bank's calendar days", ISO_MAJOR, BALANCES),
+    Format("camt.054", "none: the bank's calendar days", ISO_MAJOR, "the summary's counts and sums" + LEFT),
+    Format("ecb.eurofxref", "none: calendar days", "rates with the decimals written", "each date once, rates positive"),
+    Format("mollie.balance_transactions", "UTC, as written", ISO_MAJOR,
+           "each transaction adds up; the page's count; each transaction once"),
+    Format("mt940", "none: the bank's calendar days", "decimal comma, ISO 4217",
+           "opening + entries = closing; pages follow each other"),
+    Format("mt942", "none: the bank's calendar days", "decimal comma, ISO 4217",
+           "counts and sums of :90D: and :90C:" + LEFT),
+    Format("paypal.settlement", "offset on each time", "hundredths of every currency",
+           "section and report totals per currency, line counts"),
+    Format("paypal.transaction_detail", "offset on each time", "hundredths of every currency",
+           "line counts, section and report totals; left to the settlement report"),
+    Format("stripe.balance_activity", "UTC columns, or UTC", ISO_MAJOR, "each line adds up"),
+    Format("stripe.payout_reconciliation", "UTC columns, or UTC", ISO_MAJOR, BATCHES),
+    Format("stripe.payouts", "UTC columns, or UTC", ISO_MAJOR, "each line adds up; the bank knows the payout"),
+)  # fmt: skip
+
+
+def formats() -> tuple[Format, ...]:
+    """Every format the readers know, those of ``files/declared`` as declared, in order of their names."""
+    return tuple(sorted((*CODED, *map(_declared_format, declarations()))))
+
+
+def _declared_format(declaration: Declaration) -> Format:
+    zone = str(declaration.zone) if declaration.zone else "named on each line" if declaration.zone_column else "-"
+    units = {ISO: ISO_MAJOR, HUNDREDTHS: "hundredths of every currency", MINOR_UNITS: "minor units, ISO 4217"}
+    exponents = units.get(declaration.exponents, f"major units, {declaration.exponents}'s own")
+    if declaration.refuse is not None:
+        return Format(declaration.format, "-", "-", f"refused: {declaration.refuse.reason}")
+    (line,) = (section.line for section in declaration.sections if section.line)
+    proofs = [
+        "each line adds up" if line.zero or (line.gross and line.fee and line.net) else "",
+        "the lines of a batch come to zero with its payout" if line.payouts else "",
+        "its own counts and totals" if any(section.expects for section in declaration.sections) else "",
+    ]
+    return Format(declaration.format, zone, exponents, "; ".join(filter(None, proofs)) or "-")
 
 
 def read_files(paths: Sequence[Path], json_output: bool, console: Console) -> int:
@@ -63,7 +127,7 @@ def read_file(path: Path) -> dict[str, Any]:
     }
 
 
-def _discard(table: str, row: tuple[Any, ...]) -> None:
+def _discard(table: str, rows: Sequence[tuple[Any, ...]]) -> None:
     """A sink for those who only count."""
 
 

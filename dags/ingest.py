@@ -8,6 +8,16 @@ Takes what the payment system and the landing folder hold and puts it into `raw`
 
 Without parameters it takes the business day before the run, in the book's zone.
 
+### Choose what is loaded
+- `tables`: these tables of the payment system only. They are read later than the others, which their batches say;
+  no file is loaded then, `files` ends as skipped and no close starts.
+- **A backfill** (*Trigger → Backfill*, or `airflow backfill create --dag-id ingest`) leaves a day alone that is loaded.
+  A missed day that lies before a loaded one becomes a batch of what the source holds now of that day: events are
+  complete, what a row was before its last change is gone. It enters the next close; `files` ends as skipped where
+  the day is closed already.
+- `accept_deletions`: tables whose vanished rows are meant. A table that was emptied, or lost more rows at once than it
+  should, is left out until this run parameter, or a restored source, says what is right.
+
 ### Triage
 - **May I re-run it?** Yes, at any time. A committed interval and a file already seen are left alone.
 - **Where are the logs?** The task's log has a line per table and per file; `ops.batches` and `ops.files` have the
@@ -22,6 +32,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta
+from typing import Any
 
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param
 
@@ -30,6 +41,12 @@ from tieout.operators import ExtractSnapshotOperator, LoadFilesOperator
 # An empty schedule means: only when asked. The default leaves processors two hours after midnight.
 SCHEDULE = os.environ.get("TIEOUT_INGEST_SCHEDULE", "0 2 * * *")
 ZONE = os.environ.get("TIEOUT_ZONE", "Europe/Amsterdam")
+
+TABLES: dict[str, Any] = {
+    "type": ["null", "array"],
+    "items": {"type": "string", "pattern": "^[a-z_][a-z0-9_]{0,62}$"},
+    "uniqueItems": True,
+}
 
 with DAG(
     dag_id="ingest",
@@ -57,6 +74,8 @@ with DAG(
             format="date-time",
             description="Start of what is loaded, with zone; empty: midnight of the business date.",
         ),
+        "tables": Param(None, **TABLES, description="Load these tables only, no files; empty: all."),
+        "accept_deletions": Param(None, **TABLES, description="Tables whose vanished rows are meant to be gone."),
     },
 ):
     snapshot = ExtractSnapshotOperator(

@@ -89,6 +89,24 @@ def parse_date(value: Any, name: str) -> date | None:
         raise DateRefused(f"{name} must be a date such as 2026-10-28, got {str(value)[:40]!r}") from error
 
 
+def announced_dates(extras: Iterable[Mapping[str, Any]], book: str) -> list[date]:
+    """The business dates that asset events carry for a book, each once, in order; at least one.
+
+    :raises DateRefused: an event carries what is no date, or none carries any.
+    """
+    found = (
+        parse_date(extra.get("business_date"), "business_date of the asset event")
+        for extra in extras
+        if extra.get("book", book) == book
+    )
+    dates = sorted({day for day in found if day is not None})
+    if not dates:
+        raise DateRefused(
+            "no business date: trigger the run with the parameter business_date, or let `ingest` trigger it"
+        )
+    return dates
+
+
 def parse_moment(value: Any, name: str) -> datetime | None:
     """An ISO date and time, None for an empty value.
 

@@ -106,6 +106,14 @@ def open_close(connection: Connection, book: str, business_date: date, as_of: da
         return Close(close_id, book, business_date, parent_close_id or 0, token, "running")
 
 
+def published_until(connection: Connection, book: str) -> date | None:
+    """The last business date of the book that is published; None before the first."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute("select max(business_date) from ops.published where book = %s", (book,))
+        row = cursor.fetchone()
+    return row[0] if row else None
+
+
 def _claim(
     cursor: Cursor, book: str, business_date: date, parent_close_id: int | None, as_of: datetime
 ) -> tuple[int, int]:

@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook, BaseOperator, Connection
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowNotFoundException,
+    AirflowSkipException,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -60,10 +65,8 @@ def postgres_arguments(conn_id: str) -> dict[str, Any]:
         raise AirflowFailException(
             f"connection {conn_id!r} is of type {found.conn_type!r}: it must be a Postgres, {POSTGRES_URI}"
         )
-    arguments = {
-        "host": found.host, "port": found.port, "user": found.login,
-        "password": found.password, "dbname": found.schema,
-    }  # fmt: skip
+    user, password = found.login, found.password
+    arguments = {"host": found.host, "port": found.port, "user": user, "password": password, "dbname": found.schema}
     extra = {name: value for name, value in found.extra_dejson.items() if isinstance(value, str | int)}
     return {**extra, **{name: value for name, value in arguments.items() if value}}
 
@@ -124,7 +127,8 @@ class ExtractSnapshotOperator(BaseOperator):
     """Load every declared table of a source from one consistent snapshot, as the batches of one interval.
 
     A repeated run of an interval changes nothing. A table that no longer keeps its declared contract is left out;
-    the others are loaded, then the task fails and names it.
+    the others are loaded, then the task fails and names it. The run's parameters ``tables`` (names, empty for all) and
+    ``accept_deletions`` (tables of which any number of rows may be gone) are read from the context, never rendered.
 
     :param source_name: source in the dbt source YAML, e.g. ``"payments"``; its ``meta.connection`` is where it is read.
     :param business_date: e.g. ``"2026-10-28"``; empty for the day before the run. (templated)
@@ -157,27 +161,30 @@ class ExtractSnapshotOperator(BaseOperator):
         from psycopg2.extensions import make_dsn
 
         from tieout.snapshot import take_snapshot
-        from tieout.sources import load_registry
+        from tieout.sources import RegistryError, load_registry
 
         registry = load_registry()
         source = registry.source(self.source_name)
+        params = context.get("params") or {}
+        chosen = params.get("tables") or None, params.get("accept_deletions") or ()
         dsn = make_dsn(**postgres_arguments(source.connection or self.source_name))
         with warehouse(self.warehouse_conn_id) as connection:
             day, start, end = resolve_interval(context, connection, self.book, self.business_date, self.interval_start)
             as_of = business_clock(connection)
-            batches = take_snapshot(dsn, connection, registry, self.source_name, start, end, as_of)
+            try:
+                batches = take_snapshot(dsn, connection, registry, self.source_name, start, end, as_of, *chosen)
+            except RegistryError as error:
+                raise AirflowFailException(str(error)) from error
         for batch in batches:
             said = batch.problem or f"{batch.row_count:,} rows up to {batch.content_until or 'nothing new'}"
             self.log.info("%-24s %-9s %s", batch.table, batch.outcome, said)
-            if batch.added_columns:
-                columns = ", ".join(batch.added_columns)
-                self.log.warning("%s has columns nobody declared, they were left out: %s", batch.table, columns)
+            for noted in batch.notes:
+                self.log.warning("%s: %s", batch.table, noted)
         refused = [batch for batch in batches if batch.outcome == "refused"]
         if refused:
-            raise AirflowFailException(
-                f"{len(refused)} of {len(batches)} tables of {self.source_name} were left out: "
-                + "; ".join(str(batch.problem) for batch in refused)
-            )
+            reasons = "; ".join(str(batch.problem) for batch in refused)
+            said = f"{len(refused)} of {len(batches)} tables of {self.source_name} were left out: {reasons}"
+            raise AirflowFailException(said)
         return {
             "business_date": str(day), "interval_start": start.isoformat(), "interval_end": end.isoformat(),
             "rows": sum(batch.row_count for batch in batches if batch.outcome == "loaded"),
@@ -187,7 +194,8 @@ class ExtractSnapshotOperator(BaseOperator):
 class LoadFilesOperator(BaseOperator):
     """Load what arrived in the landing folder; each file once, proven, or set aside with a reason.
 
-    Its outlets' events carry ``{"book", "business_date"}``: put it last, so that the event says all is there.
+    Its outlets' events carry ``{"book", "business_date"}``: put it last, so that the event says all is there. Where no
+    close is to follow (chosen tables, a date before the last close) it ends as skipped, and tells nobody.
 
     :param landing: an ObjectStoragePath URI, e.g. ``"s3://aws_default@bucket/landing"``; None reads TIEOUT_LANDING
         when the task runs.
@@ -221,10 +229,13 @@ class LoadFilesOperator(BaseOperator):
 
         from airflow.sdk import ObjectStoragePath
 
+        from tieout.close import published_until
         from tieout.declared_accounts import declared_accounts
         from tieout.landing import load_landing
         from tieout.sources import load_registry
 
+        if (context.get("params") or {}).get("tables"):
+            raise AirflowSkipException("the run loads chosen tables only: no files, and no close follows")
         landing = self.landing or os.environ.get("TIEOUT_LANDING", "")
         if "://" not in landing:
             raise AirflowFailException(
@@ -234,6 +245,7 @@ class LoadFilesOperator(BaseOperator):
             day, _, _ = resolve_interval(context, connection, self.book, self.business_date, "")
             as_of = business_clock(connection)
             outcomes = load_landing(ObjectStoragePath(landing), connection, load_registry(), as_of, declared_accounts())
+            closed = published_until(connection, self.book)
         counts = Counter(outcome.outcome for outcome in outcomes)
         for outcome in outcomes:
             if outcome.outcome == "loaded":
@@ -246,6 +258,8 @@ class LoadFilesOperator(BaseOperator):
         if broken:
             reasons = "; ".join(f"{outcome.name}: {outcome.reason}" for outcome in broken)
             raise AirflowException(f"{len(broken)} file(s) broke our own reader, all others are loaded: {reasons}")
+        if closed and day < closed:
+            raise AirflowSkipException(f"{len(outcomes)} files; {day} is before the last close {closed}: none follows")
         for outlet in self.outlets:
             context["outlet_events"][outlet].extra = {"book": self.book, "business_date": str(day)}
         return {str(outcome): count for outcome, count in counts.items()}
@@ -291,26 +305,13 @@ class OpenCloseOperator(BaseOperator):
         return {name: str(value) if isinstance(value, date) else value for name, value in asdict(opened).items()}
 
     def _announced(self, context: Context) -> date:
-        from tieout.business_days import parse_date
+        from tieout.business_days import announced_dates
 
-        announced = [
-            day
-            for events in (context.get("triggering_asset_events") or {}).values()
-            for event in events
-            if (event.extra or {}).get("book", self.book) == self.book
-            and (day := parse_date((event.extra or {}).get("business_date"), "business_date of the asset event"))
-        ]
-        if not announced:
-            raise AirflowFailException(
-                "no business date: trigger the run with the parameter business_date, or let `ingest` trigger it"
-            )
-        latest = max(announced)
-        skipped = sorted(set(announced) - {latest})
+        events = (context.get("triggering_asset_events") or {}).values()
+        *skipped, latest = announced_dates([event.extra or {} for one in events for event in one], self.book)
         if skipped:
-            self.log.warning(
-                "several ingests were waiting: the close of %s takes all they loaded, there will be none of %s",
-                latest, ", ".join(map(str, skipped)),
-            )  # fmt: skip
+            said = "several ingests were waiting: the close of %s takes all they loaded, there will be none of %s"
+            self.log.warning(said, latest, ", ".join(map(str, skipped)))
         return latest
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,23 @@ class Source:
     connection: str | None
     schema: str | None
     tables: tuple[Table, ...]
+
+    def names(self, asked: Any, parameter: str) -> tuple[str, ...]:
+        """Names of this source's tables that a person asked for, in the order declared; none for an empty value.
+
+        :raises RegistryError: it is no list of names, or one of them is not declared.
+        """
+        declared = [table.name for table in self.tables]
+        listed = asked is None or (isinstance(asked, Collection) and not isinstance(asked, str))
+        if not listed or not all(isinstance(name, str) for name in asked or ()):
+            raise RegistryError(f"{parameter} must be a list of names such as {declared[:2]}, got {str(asked)[:40]!r}")
+        unknown = sorted(set(asked or ()) - set(declared))
+        if unknown:
+            raise RegistryError(
+                f"{parameter}: source {self.name} has no table {', '.join(repr(name[:40]) for name in unknown)}; "
+                f"declared are {', '.join(declared)}"
+            )
+        return tuple(name for name in declared if name in (asked or ()))
 
 
 @dataclass(frozen=True)
@@ -325,6 +342,8 @@ def _read_table(where: str, source: str, entry: dict[str, Any], inherited: dict[
     for name in (*key, *version_key):
         if not by_name[name].not_null:
             raise RegistryError(f"{where}: {name} is part of the key, so it needs the constraint not_null")
+        if by_name[name].free_text:
+            raise RegistryError(f"{where}: {name} is part of the key, so it cannot be free_text, which may be masked")
     for name in amounts:
         if by_name[name].data_type not in INTEGER_TYPES:
             raise RegistryError(f"{where}: {name} is an amount in minor units and must be bigint")

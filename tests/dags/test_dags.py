@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 DAGS = PROJECT / "dags"
 # What a tag asks of people: the DAG it belongs to, and how soon somebody looks when it fails.
+HOSTILE_NAMES = ("{{ 1/0 }}", "payments; drop schema raw", "$(id)", "../payments", "", "Payments", "a" * 64)
 TAGS = {"ingest", "close", "watch", "tier-1", "tier-2"}
 OWNERS = {"payments-data", "finance-control", "data-platform"}
 TASKS = {
@@ -180,12 +182,24 @@ def test_schedules_come_from_the_environment() -> None:
 
 
 def test_parameters_have_a_schema_and_a_format() -> None:
-    assert set(dag("ingest")["params"]) == {"business_date", "interval_start"}
+    assert set(dag("ingest")["params"]) == {"business_date", "interval_start", "tables", "accept_deletions"}
     assert set(dag("close")["params"]) == {"business_date"}
     for dag_id in ("ingest", "close"):
-        for schema in dag(dag_id)["params"].values():
-            assert schema["type"] == ["null", "string"]
-            assert schema["format"] in ("date", "date-time")
+        for name, schema in dag(dag_id)["params"].items():
+            if name in ("tables", "accept_deletions"):
+                assert (schema["type"], schema["uniqueItems"]) == (["null", "array"], True)
+                assert re.fullmatch(schema["items"]["pattern"], "payment_attempts")
+                assert not any(re.search(schema["items"]["pattern"], name) for name in HOSTILE_NAMES)
+            else:
+                assert schema["type"] == ["null", "string"]
+                assert schema["format"] in ("date", "date-time")
+
+
+def test_names_of_tables_are_no_templates() -> None:
+    """What a person types reaches no template: the operator reads it from the context and compares it."""
+    text = (DAGS / "ingest.py").read_text()
+    assert "params.tables" not in text
+    assert "accept_deletions }}" not in text
 
 
 @pytest.mark.parametrize("dag_id", TASKS)

@@ -19,7 +19,7 @@ from psycopg2.extensions import connection as Connection
 os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="tieout-airflow-"))
 
 from airflow.sdk import Asset, BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from tieout import arrivals, close, landing, operators
 from tieout.close import Close, CloseNotProven, StepResult
@@ -232,9 +232,9 @@ def payment_system(cluster: Cluster, database: Callable[..., str], monkeypatch: 
     return name
 
 
-def extract() -> dict[str, Any]:
-    operator = ExtractSnapshotOperator(task_id="t", source_name="payments", business_date="2026-10-29")
-    return operator.execute({"dag_run": RUN})  # type: ignore[typeddict-item]
+def extract(business_date: str = "2026-10-29", **context: Any) -> dict[str, Any]:
+    operator = ExtractSnapshotOperator(task_id="t", source_name="payments", business_date=business_date)
+    return operator.execute({"dag_run": RUN, **context})  # type: ignore[typeddict-item]
 
 
 def test_a_snapshot_is_loaded_once(ready: Connection, payment_system: str) -> None:
@@ -254,6 +254,72 @@ def test_a_table_that_lost_a_column_fails_the_task_and_the_others_are_loaded(
         extract()
     assert fetch(ready, "select merchant_id from raw.payments_merchants") == [("m1",)]
     assert fetch(ready, "select count(*) from ops.batches where table_name = 'captures'") == [(0,)]
+
+
+def test_a_choice_of_tables_is_loaded_and_no_close_follows(ready: Connection, payment_system: str) -> None:
+    params = {"tables": ["merchants", "payouts"], "accept_deletions": None}
+    assert extract(params=params)["rows"] == 1
+    assert fetch(ready, "select table_name from ops.batches order by 1") == [("merchants",), ("payouts",)]
+    with pytest.raises(AirflowSkipException, match="chosen tables only"):
+        load({"params": params})
+    # The rest of the interval, later.
+    assert extract(params={"tables": []})["rows"] == 0
+    assert fetch(ready, "select count(*) from ops.batches") == [(len(load_registry().source("payments").tables),)]
+
+
+@pytest.mark.parametrize("parameter", ["tables", "accept_deletions"])
+@pytest.mark.parametrize("value", [*([text] for text in HOSTILE), "merchants", 7, {"mer chants": 1}, [None], [["x"]]])
+def test_hostile_names_of_tables_are_refused(
+    ready: Connection, payment_system: str, parameter: str, value: Any
+) -> None:
+    with pytest.raises(AirflowFailException, match=f"{parameter}: source payments|{parameter} must be a list"):
+        extract(params={parameter: value})
+    assert fetch(ready, "select count(*) from ops.batches") == [(0,)]
+
+
+def test_an_emptied_table_fails_the_task_until_somebody_accepts_it(
+    ready: Connection, payment_system: str, cluster: Cluster
+) -> None:
+    extract("2026-10-28")
+    cluster.execute("truncate payments.merchants", payment_system)
+    with pytest.raises(AirflowFailException, match=r"merchants is empty at the .*accept_deletions: \[merchants\]"):
+        extract()
+    assert extract(params={"accept_deletions": ["merchants"]})["rows"] == 1
+    assert fetch(ready, "select kind from ops.load_notes order by note_id desc limit 1") == [("deletions_accepted",)]
+
+
+def test_airflows_own_backfill_fills_the_days_that_are_missing(ready: Connection, payment_system: str) -> None:
+    """A backfill's runs have the interval of their day, whenever they run; nobody gives them parameters."""
+    extract("2026-10-27")
+    extract("2026-10-29")
+
+    def backfill(day: int) -> dict[str, Any]:
+        moment = datetime(2026, 10, day + 1, 1, tzinfo=UTC)  # 02:00 in Amsterdam
+        run = SimpleNamespace(run_after=AS_OF, run_type="backfill")
+        return extract("", data_interval_start=moment, data_interval_end=moment, dag_run=run)
+
+    fetch(ready, "delete from raw.payments_merchants returning 1")
+    found = [backfill(day) for day in (27, 28, 29)]
+    assert [run["business_date"] for run in found] == ["2026-10-27", "2026-10-28", "2026-10-29"]
+    noted = fetch(ready, "select distinct interval_end, kind from ops.load_notes where batch_id is not null")
+    assert noted == [(datetime(2026, 10, 28, 23, tzinfo=UTC), "backfilled")]
+
+
+def test_a_day_before_the_last_close_is_loaded_and_told_to_nobody(
+    ready: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Money would not be lost, but the close of a closed day is refused: late rows enter the next one."""
+    (tmp_path / "late.csv").write_text("no report of any kind")
+    monkeypatch.setattr(close, "published_until", lambda *_: date(2026, 10, 30))
+    asset = Asset(name="ingested", uri="tieout://raw/ingested")
+    events = {asset: SimpleNamespace(extra={})}
+    with pytest.raises(AirflowSkipException, match="1 files; 2026-10-29 is before the last close 2026-10-30"):
+        load({"outlet_events": events}, landing=tmp_path.as_uri(), outlets=[asset])
+    assert events[asset].extra == {}
+    assert fetch(ready, "select status from ops.files") == [("quarantined",)]
+    assert close.published_until(ready, "global") == date(2026, 10, 30)
+    monkeypatch.undo()
+    assert close.published_until(ready, "global") is None
 
 
 def load(context: dict[str, Any], **more: Any) -> dict[str, int]:

@@ -21,7 +21,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from tests.plugins.desk import AS_OF, ROOT, Desk, rates
+from tests.plugins.desk import ADYEN_HEADER, AS_OF, FIXTURES, ROOT, Desk, rates
 from tieout import files
 from tieout.arrivals import LandingError
 from tieout.files.proof import Document
@@ -64,9 +64,9 @@ def read_as(
 ) -> None:
     """Let every file read as the same rows."""
 
-    def read(path: Path, sink: Callable[[str, tuple[Any, ...]], None]) -> files.Reading:
+    def read(path: Path, sink: files.Sink) -> files.Reading:
         for table, row in rows:
-            sink(table, row)
+            sink(table, [row])
         return reading
 
     monkeypatch.setattr(files, "read", read)
@@ -169,9 +169,9 @@ def test_a_truncated_file_leaves_its_reason_and_the_whole_one_is_loaded(desk: De
 
 
 def test_a_rejection_after_rows_leaves_no_row(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(path: Path, sink: Callable[[str, tuple[Any, ...]], None]) -> files.Reading:
+    def read(path: Path, sink: files.Sink) -> files.Reading:
         for _ in range(1000):
-            sink("bank_entries", ENTRY)
+            sink("bank_entries", [ENTRY])
         raise files.Rejected("closing balance is off by 0.01", reading=BANK_READING)
 
     monkeypatch.setattr(files, "read", read)
@@ -339,6 +339,59 @@ def test_a_file_that_cannot_be_read_fails_alone(desk: Desk) -> None:
     outcomes = desk.run(Folder(bad, desk.put("b.csv", rates(27))))
     assert [outcome.outcome for outcome in outcomes] == ["failed", "loaded"]
     assert "Check its permissions" in str(outcomes[0].reason)
+
+
+def test_missing_empty_and_header_only_are_three_things(desk: Desk) -> None:
+    """FAULTS 42: each is seen, and none looks like the other."""
+    file_notes = "select kind, severity, message, file_id from ops.load_notes order by note_id"
+    # Nothing there: nothing happens, and the checks of freshness tell.
+    assert desk.run() == []
+    assert (desk.traces(), desk.ask(file_notes)) == ({}, [])
+    desk.put("adyen.csv", "")
+    for seen in (1, 2):
+        (outcome,) = desk.run()
+        assert (outcome.outcome, outcome.file_id) == ("empty", None)
+        assert [(kind, file_id) for kind, _, _, file_id in desk.ask(file_notes)] == [("empty", None)] * seen
+    assert desk.traces() == {}
+    desk.put("adyen.csv", ADYEN_HEADER + "\n")
+    (outcome,) = desk.run()
+    assert (outcome.outcome, outcome.row_counts) == ("loaded", {})
+    assert desk.traces() == {"ops.files": 1}
+    assert desk.ask("select status, entry_count, format from ops.files") == [("loaded", 0, "adyen.settlement_details")]
+    assert desk.ask(file_notes)[2:] == [
+        ("header_only", "warn", "adyen.csv has a header and no line: ask the sender if there was nothing to report",
+         outcome.file_id)
+    ]  # fmt: skip
+    assert desk.outcomes() == {"adyen.csv": "known"}
+    assert len(desk.ask(file_notes)) == 3
+
+
+def test_a_line_without_end_stops_in_little_memory(desk: Desk, tmp_path: Path) -> None:
+    """FAULTS 57: in every kind of format; a gigabyte of it when TIEOUT_FAULTS is long."""
+    size = (1024 if os.environ.get("TIEOUT_FAULTS") == "long" else 136) << 20
+    heads = {
+        "adyen.csv": ADYEN_HEADER + "\n",
+        "camt.xml": (FIXTURES / "camt053.xml").read_text(encoding="utf-8").partition("<Ustrd>")[0] + "<Ustrd>",
+        "mt940.sta": (FIXTURES / "mt940.sta").read_text(encoding="utf-8").partition(":86:")[0] + ":86:",
+        "mollie.json": (FIXTURES / "mollie.json").read_text(encoding="utf-8").partition('"id": "')[0] + '"id": "',
+    }
+    line = b"x" * (1 << 20)
+    for name, head in heads.items():
+        with (desk.folder / name).open("wb") as file:
+            file.write(head.encode())
+            for _ in range(size >> 20):
+                file.write(line)
+    scratch = tmp_path / "scratch of the capped"
+    scratch.mkdir()
+    code = "import resource; resource.setrlimit(resource.RLIMIT_AS, (700 << 20, 700 << 20))\n" + CHILD
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(desk.folder), desk.warehouse.dsn, str(ROOT / "dbt_project")],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "plugins"), "TMPDIR": str(scratch)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert set(desk.ask("select name, status from ops.files")) == {(name, "quarantined") for name in heads}
+    assert set(desk.traces()) == {"ops.files"}
 
 
 def test_a_file_without_bytes_is_told_apart_and_not_remembered(desk: Desk) -> None:

@@ -25,7 +25,8 @@ from tieout.batches import SESSION_SPELLING, Totals, fold_totals, totals_stateme
 from tieout.business_days import BusinessCalendar, read_calendar
 from tieout.close_checks import breaks_over_threshold, close_state, dbt_results, journal_chain, reference_rates
 from tieout.findings import BOOK, DUE_HOURS, PLATFORM, Check, Finding, Severity, blind, query
-from tieout.sources import BATCH_ID, RAW_SCHEMA, Registry, Table, canonical_type, raw_identifier
+from tieout.load_checks import load_notes
+from tieout.sources import BATCH_ID, IS_DELETED, RAW_SCHEMA, Registry, Table, canonical_type, raw_identifier
 
 # A check that takes longer has a broken plan or waits for a lock; either is news.
 CHECK_TIMEOUT_S = 120
@@ -247,10 +248,7 @@ def quarantine(connection: Connection, registry: Registry, as_of: datetime) -> l
 
 
 def contract_drift(connection: Connection, registry: Registry, as_of: datetime) -> list[Finding]:
-    """Do the raw tables still have the declared columns, and did the newest snapshot take every table?
-
-    A snapshot leaves out a table that lost or retyped a declared column at the source, and loads the others.
-    """
+    """Do the raw tables still have the declared columns? What a source has otherwise, its load notes."""
     present: dict[str, dict[str, str]] = defaultdict(dict)
     for table_name, column, data_type in query(
         connection,
@@ -260,33 +258,20 @@ def contract_drift(connection: Connection, registry: Registry, as_of: datetime) 
         (RAW_SCHEMA,),
     ):
         present[table_name][column] = data_type
-    until = {
-        (source, table): end
-        for source, table, end in query(
-            connection, "select source, table_name, max(interval_end) from ops.batches group by source, table_name"
-        )
-    }
-    ends: dict[str, datetime] = {}
-    for (source, _), end in until.items():
-        if end is not None:
-            ends[source] = max(end, ends.get(source, end))
     findings = []
     with connection.cursor() as cursor:
         for table in registry.tables:
             raw = present.get(table.raw_table, {})
             problems = [f"raw.{table.raw_table} does not exist: run the migrations"] if not raw else []
+            if raw and IS_DELETED not in raw:
+                problems.append(f"raw lacks {IS_DELETED}: set up again, which adds it")
             for column in table.columns if raw else ():
                 declared = canonical_type(cursor, column.data_type)
                 if column.name not in raw:
                     problems.append(f"raw lacks the declared column {column.name}")
                 elif raw[column.name] != declared:
                     problems.append(f"{column.name} is {raw[column.name]} in raw and declared as {declared}")
-            if table.kind == "snapshot" and until.get((table.source, table.name)) != ends.get(table.source):
-                problems.append(
-                    f"the snapshot up to {ends[table.source]:%Y-%m-%d %H:%M %Z} left it out: "
-                    "compare its columns at the source with the declaration, the ingest task's log names them"
-                )
-            extra = sorted(raw.keys() - {BATCH_ID, *table.column_names})
+            extra = sorted(raw.keys() - {BATCH_ID, IS_DELETED, *table.column_names})
             severity: Severity = "fail" if problems else "warn" if extra else "ok"
             if extra:
                 problems.append(f"raw has undeclared columns: {', '.join(extra)}")
@@ -353,6 +338,7 @@ CHECKS: tuple[Check, ...] = (
     volume,
     quarantine,
     contract_drift,
+    load_notes,
     control_totals,
     close_state,
     breaks_over_threshold,

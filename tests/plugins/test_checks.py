@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from tieout import checks, close_checks
+from tieout import checks, close_checks, load_checks
 from tieout.batches import Totals, open_batch, seal_batch
 from tieout.business_days import BusinessCalendar, read_calendar
 from tieout.checks import CHECKS, run_checks
 from tieout.findings import ITSELF, Finding
+from tieout.load_notes import note
 from tieout.sources import Registry, default_project, load_registry
 
 # The morning after Thursday 2026-10-29, 05:00 in Amsterdam (winter time since the 25th).
@@ -397,13 +398,79 @@ def test_a_raw_table_that_is_gone(ready: Connection, registry: Registry) -> None
     assert severities(ask(checks.contract_drift, ready, registry)) == {"payments.refunds": "fail"}
 
 
-def test_a_table_left_out_of_the_newest_snapshot(ready: Connection, registry: Registry) -> None:
-    tables = [table.name for table in registry.source("payments").tables]
-    for table in tables:
-        add_batch(ready, table, AS_OF - 24 * HOUR)
-    for table in tables[1:]:
-        add_batch(ready, table, AS_OF)
-    assert severities(ask(checks.contract_drift, ready, registry)) == {f"payments.{tables[0]}": "fail"}
+def test_raw_without_the_mark_of_what_is_gone(ready: Connection, registry: Registry) -> None:
+    execute(ready, "alter table raw.payments_captures drop column is_deleted")
+    assert severities(ask(checks.contract_drift, ready, registry)) == {"payments.captures": "fail"}
+
+
+# --- what loads noted
+
+
+def add_note(connection: Connection, kind: str, severity: Any = "warn", **where: Any) -> None:
+    given = {"source": "payments", "table_name": "captures", "as_of": AS_OF, "message": f"about {kind}", **where}
+    with connection, connection.cursor() as cursor:
+        note(cursor, kind=kind, severity=severity, **given)
+
+
+def test_notes_of_the_newest_load_are_findings(ready: Connection, registry: Registry) -> None:
+    batch = add_batch(ready, "captures", AS_OF)
+    assert severities(ask(load_checks.load_notes, ready, registry)) == {}
+    assert len(ask(load_checks.load_notes, ready, registry)) == len(registry.tables)
+    for kind, severity in (("added_column", "warn"), ("rows_deleted", "fail"), ("rows_deleted", "warn")):
+        add_note(ready, kind, severity, batch_id=batch, interval_end=AS_OF)
+    found = ask(load_checks.load_notes, ready, registry)
+    assert severities(found) == {"payments.captures added_column": "warn", "payments.captures rows_deleted": "fail"}
+    assert found["payments.captures rows_deleted"].message == "about rows_deleted"
+    assert found["payments.captures rows_deleted"].owner == registry.table("payments_captures").owner
+    assert "payments.captures" not in found
+    add_batch(ready, "captures", AS_OF + 24 * HOUR)
+    assert severities(ask(load_checks.load_notes, ready, registry)) == {}
+
+
+def test_several_notes_of_a_kind_are_one_finding(ready: Connection, registry: Registry) -> None:
+    batch = add_batch(ready, "captures", AS_OF)
+    for number in range(5):
+        add_note(ready, "added_column", batch_id=batch, interval_end=AS_OF, message=f"column {number}")
+    found = ask(load_checks.load_notes, ready, registry)["payments.captures added_column"]
+    assert found.message == "column 4; column 3; column 2; and 2 more"
+
+
+def test_a_table_that_was_left_out_stays_a_finding_until_it_is_loaded(ready: Connection, registry: Registry) -> None:
+    add_batch(ready, "captures", AS_OF - 24 * HOUR)
+    add_note(ready, "table_refused", "fail", interval_end=AS_OF)
+    expected = {"payments.captures table_refused": "fail"}
+    assert severities(ask(load_checks.load_notes, ready, registry)) == expected
+    add_batch(ready, "refunds", AS_OF)
+    add_batch(ready, "captures", AS_OF - 72 * HOUR)  # a backfill repairs nothing
+    assert severities(ask(load_checks.load_notes, ready, registry)) == expected
+    add_batch(ready, "captures", AS_OF)
+    assert severities(ask(load_checks.load_notes, ready, registry)) == {}
+
+
+def test_a_backfill_does_not_hide_what_the_newest_interval_noted(ready: Connection, registry: Registry) -> None:
+    newest = add_batch(ready, "captures", AS_OF)
+    add_note(ready, "rows_deleted", "fail", batch_id=newest, interval_end=AS_OF)
+    backfill = add_batch(ready, "captures", AS_OF - 72 * HOUR)
+    add_note(ready, "backfilled", batch_id=backfill, interval_end=AS_OF - 72 * HOUR)
+    assert severities(ask(load_checks.load_notes, ready, registry)) == {
+        "payments.captures rows_deleted": "fail",
+        "payments.captures backfilled": "warn",
+    }
+
+
+def test_notes_of_files_count_until_the_next_run_finds_one(ready: Connection, registry: Registry) -> None:
+    file_id = add_file(ready)
+    for where in ({"table_name": "settlement_lines", "file_id": file_id}, {"table_name": "landing"}):
+        add_note(ready, "seen", source="files", **where)
+    found = ask(load_checks.load_notes, ready, registry)
+    assert severities(found) == {"files.settlement_lines seen": "warn", "files.landing seen": "warn"}
+    assert found["files.landing seen"].owner == registry.source("files").owner
+    execute(
+        ready,
+        "insert into ops.files (sha256, name, uri, size_bytes, status, seen_at) values ('later', 'b', '', 1, 'loaded', %s)",
+        AS_OF + HOUR,
+    )
+    assert severities(ask(load_checks.load_notes, ready, registry)) == {}
 
 
 def load_captures(connection: Connection, registry: Registry, rows: Iterable[tuple[str, int, str]]) -> None:

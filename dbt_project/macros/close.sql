@@ -28,46 +28,99 @@
 {#
   Every version of the consumed keys that this close knows, whichever close brought it. An index look-up from the keys
   into the batches of the close and its ancestors, so its cost follows the day and not the history.
-#}
-{% macro known_rows(source_name, table_name, key, wanted) %}
-    select
-        raw_rows.*,
-        visible.is_consumed_now,
-        row_number() over (
-            partition by {% for column in key %}raw_rows.{{ column }}, {% endfor %}visible.is_consumed_now
-            order by raw_rows.batch_id desc
-        ) as version_rank,
-        row_number() over (
-            partition by {% for column in key %}raw_rows.{{ column }}{{ ', ' if not loop.last }}{% endfor %}
-            order by visible.is_consumed_now, raw_rows.batch_id
-        ) as version_no
-    from {{ wanted }} as wanted
-    inner join {{ source(source_name, table_name) }} as raw_rows
-        on {% for column in key %}raw_rows.{{ column }} = wanted.{{ column }}{{ ' and ' if not loop.last }}{% endfor %}
 
-    inner join {{ ref('stg_visible_batches') }} as visible on raw_rows.batch_id = visible.batch_id
+  `told_apart_by`: of a file's lines one batch may hold several of one key; in this order they are its occurrences,
+  and each occurrence has versions of its own.
+#}
+{% macro known_rows(source_name, table_name, key, wanted, columns=['*'], told_apart_by=none) %}
+    {%- set thing = key + (['occurrence'] if told_apart_by else []) %}
+    select
+        seen.*,
+        row_number() over (partition by {{ thing | join(', ') }}, is_consumed_now order by batch_id desc) as version_rank,
+        row_number() over (partition by {{ thing | join(', ') }} order by is_consumed_now, batch_id) as version_no
+    from (
+        select
+            {% for column in columns %}raw_rows.{{ column }}, {% endfor %}
+            visible.is_consumed_now
+            {%- if told_apart_by %},
+            row_number() over (
+                partition by raw_rows.batch_id, {% for column in key %}raw_rows.{{ column }}{{ ', ' if not loop.last }}{% endfor %}
+                order by {{ told_apart_by }}
+            ) as occurrence
+            {%- endif %}
+
+        from {{ wanted }} as wanted
+        inner join {{ source(source_name, table_name) }} as raw_rows
+            on {% for column in key %}raw_rows.{{ column }} = wanted.{{ column }}{{ ' and ' if not loop.last }}{% endfor %}
+
+        inner join {{ ref('stg_visible_batches') }} as visible on raw_rows.batch_id = visible.batch_id
+    ) as seen
 {% endmacro %}
 
 {#
   The rows this close consumes, version_rank 1 on the latest of each key, each with what stood before this close as
   prior_<column>. Windows instead of a join to the earlier version: nobody can estimate how many rows have one.
+
+  `standing`: when a version means money, in SQL. has_stood tells whether any version before this close did, so that
+  what was taken back and comes again is told from what is new.
 #}
-{% macro consumed_versions(source_name, table_name, key, prior_columns) %}
+{% macro consumed_versions(source_name, table_name, key, prior_columns, standing='false', columns=['*'], told_apart_by=none) %}
+    {%- set wanted = '(select distinct ' ~ key | join(', ') ~ ' from (' ~ consumed_rows(source_name, table_name) ~ ') as consumed)' %}
     select *
     from (
         select
             known.*,
-            bool_or(not is_consumed_now) over same_key as has_prior_version
+            bool_or(not is_consumed_now) over same_thing as has_prior_version,
+            bool_or(not is_consumed_now and {{ standing }}) over same_thing as has_stood
             {%- for column in prior_columns %},
-            max({{ column }}) filter (where not is_consumed_now and version_rank = 1) over same_key as prior_{{ column }}
+            max({{ column }}) filter (where not is_consumed_now and version_rank = 1) over same_thing as prior_{{ column }}
             {%- endfor %}
+
         from (
-            {{ known_rows(source_name, table_name, key, '(select distinct ' ~ key | join(', ') ~ ' from (' ~ consumed_rows(source_name, table_name) ~ ') as consumed)') }}
+            {{ known_rows(source_name, table_name, key, wanted, columns, told_apart_by) }}
         ) as known
-        window same_key as (partition by {{ key | join(', ') }})
+        window same_thing as (partition by {{ key | join(', ') }}{{ ', occurrence' if told_apart_by }})
     ) as versions
     where is_consumed_now
 {% endmacro %}
+
+{#
+  The same for a table of files, whose lines are versions of one another by row_key and occurrence. Lines that are
+  there count before tombstones, so that a repeated line that vanished once is taken back once. `columns` leaves out
+  the record: nothing here reads it, and it would be sorted along.
+#}
+{% macro consumed_line_versions(table_name, columns, amounts) %}
+    select *, {{ version_reason(amounts) }} as version_reason
+    from (
+        select
+            {% for column in ['batch_id', 'is_deleted', 'row_key', 'occurrence', 'version_rank', 'version_no', 'has_prior_version', 'has_stood'] + columns %}{{ column }}, {% endfor %}
+            {% for amount in amounts %}coalesce(prior_{{ amount }}, 0) as prior_{{ amount }}{{ ', ' if not loop.last }}{% endfor %}
+
+        from (
+            {{ consumed_versions(
+                'files', table_name, ['row_key'], amounts, '(' ~ amounts | join(' <> 0 or ') ~ ' <> 0)',
+                ['batch_id', 'is_deleted', 'row_key'] + columns, 'raw_rows.is_deleted, abs(raw_rows.line_no)'
+            ) }}
+        ) as versions
+    ) as compared
+{% endmacro %}
+
+{# Why a version of a line changes nothing in the books; null where it does. #}
+{% macro version_reason(amounts) %}
+    case
+        when version_rank > 1 then 'SUPERSEDED_VERSION'
+        when is_deleted and {% for amount in amounts %}prior_{{ amount }} = 0{{ ' and ' if not loop.last }}{% endfor %} then 'GONE_AT_SOURCE'
+        when has_prior_version and {% for amount in amounts %}{{ amount }} = prior_{{ amount }}{{ ' and ' if not loop.last }}{% endfor %} then 'UNCHANGED_VERSION'
+    end
+{% endmacro %}
+
+{# What tells one correction from another: the row is gone, or says something else now. Null where nothing is corrected. #}
+{% macro correction_reason(is_correction) %}
+    case when {{ is_correction }} then case when is_deleted then 'GONE_AT_SOURCE' else 'CHANGED_AT_SOURCE' end end
+{% endmacro %}
+
+{# What a later version's key ends with; the first one's stays what it was. #}
+{% macro version_suffix(version_no) %}case when {{ version_no }} > 1 then '@' || {{ version_no }} else '' end{% endmacro %}
 
 {# The latest version of each wanted key that this close knows. `wanted` is a relation or CTE that has the key. #}
 {% macro latest_versions(source_name, table_name, key, wanted) %}

@@ -32,6 +32,7 @@
         'fee_minor': 'bigint',
         'fee_currency': 'text',
         'intrinsic_code': 'text',
+        'correction_reason': 'text',
         'exclusion_reason': 'text',
         'is_reversal': 'boolean',
         'batch_id': 'bigint',

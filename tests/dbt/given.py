@@ -3,6 +3,10 @@
 A scenario is a folder ``<name>/given/<close>/<table>.csv`` with the columns that matter; everything else has a
 default. All scenarios share the closes: their ids carry the scenario's name, every file belongs to one scenario,
 each has its own processor account. Totals are computed here, not by the code that loads real data.
+
+``is_deleted`` makes a row a tombstone. Lines, entries and statements may name their ``file`` (several arrive for one
+close, in the order of the rows) and their ``document`` (by default one of this close alone): the same line of the
+same document in a later file is its next version. A tombstone gives the negative ``line_no`` of the line it ends.
 """
 
 from __future__ import annotations
@@ -10,7 +14,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import itertools
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,10 +35,12 @@ BANKS = {
     "JPY": "JP00051234567", "KWD": "KW81CBKU0000000000001234560101", "NZD": "NZ020500123456700",
 }  # fmt: skip
 OPENING_MINOR = 1_000_000
+# What the files of a scenario are called; statements of the accounts above are nobody's.
+BANK_FILES = {"bank_entries": "bank", "bank_statements": "statements"}
 RATES = {"USD": "1.1", "GBP": "0.85", "JPY": "170", "SEK": "11", "NZD": "1.9"}
-# Ids that name their scenario; references of payouts have a form of their own and stay as they are.
+# Ids that name their scenario; references of payouts and the accounts above stay as they are.
 IDS = ("payment_id", "capture_id", "refund_id", "dispute_id", "payout_id", "fx_conversion_id", "merchant_reference",
-       "psp_reference", "original_psp_reference", "processor_account")  # fmt: skip
+       "psp_reference", "original_psp_reference", "processor_account", "bank_account")  # fmt: skip
 PAYOUT_REFERENCE = re.compile(r"TX\d+|po_\w+|\d{13}")
 
 # table -> (key columns that are hashed, amount column -> currency column)
@@ -51,7 +56,9 @@ DECLARED: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "fx_conversions": (
         ("fx_conversion_id",), {"sell_amount_minor": "sell_currency", "buy_amount_minor": "buy_currency"},
     ),
-    "settlement_lines": (("line_no",), {"gross_minor": "gross_currency", "net_minor": "net_currency"}),
+    "settlement_lines": (
+        ("line_no",), {"gross_minor": "gross_currency", "fee_minor": "net_currency", "net_minor": "net_currency"},
+    ),
     "bank_entries": (("line_no",), {"amount_minor": "currency"}),
     "bank_statements": (("statement_no",), {"opening_minor": "currency", "closing_minor": "currency"}),
     "fx_rates": (("rate_source", "currency", "rate_date"), {}),
@@ -124,18 +131,22 @@ def files(close_no: int, balances: dict[str, int]) -> Iterator[File]:
     booked: dict[str, int] = defaultdict(int)
     for name in scenario_names():
         given = SCENARIOS / name / "given" / str(close_no)
-        lines: dict[tuple[str, str], list[Row]] = defaultdict(list)
+        lines: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
         for row in read_csv(given / "settlement_lines.csv"):
-            line = _line(name, row)
-            lines[line["processor"], line["processor_account"]].append(line)
-        for (processor, account), rows in sorted(lines.items()):
+            line = _line(name, row, close_no)
+            lines[line["file"], line["processor"], line["processor_account"]].append(line)
+        for (file, processor, account), rows in lines.items():
             until = max(row["booked_at"].astimezone(ZONE).date() for row in rows)
-            yield File(f"{account}/{processor}/{close_no}", processor, account, until, "settlement_lines", rows)
-        entries = [_entry(name, row) for row in read_csv(given / "bank_entries.csv")]
-        for entry in entries:
-            booked[entry["bank_account"]] += entry["amount_minor"]
-        if entries:
-            yield File(f"{name}/bank/{close_no}", "bank", None, CLOSES[close_no - 1], "bank_entries", entries)
+            yield File(f"{account}/{processor}/{file}", processor, account, until, "settlement_lines", rows)
+        for table in ("bank_entries", "bank_statements"):
+            booked_by: dict[str, list[Row]] = defaultdict(list)
+            for row in read_csv(given / f"{table}.csv"):
+                entry = _entry(name, row, close_no) if table == "bank_entries" else _statement(name, row, close_no)
+                booked_by[entry["file"]].append(entry)
+                if table == "bank_entries":
+                    booked[entry["bank_account"]] += entry["amount_minor"]
+            for file, rows in booked_by.items():
+                yield File(f"{name}/{BANK_FILES[table]}/{file}", "bank", None, CLOSES[close_no - 1], table, rows)
     for currency, account in BANKS.items():
         opening = balances.get(account, OPENING_MINOR)
         balances[account] = opening + booked[account]
@@ -143,6 +154,7 @@ def files(close_no: int, balances: dict[str, int]) -> Iterator[File]:
             "statement_no": 1, "bank_account": account, "currency": currency, "statement_reference": str(close_no),
             "sequence_number": close_no, "opening_date": CLOSES[close_no - 1], "opening_minor": opening,
             "closing_date": CLOSES[close_no - 1], "closing_minor": balances[account],
+            "row_key": row_key(account, currency, close_no),
         }  # fmt: skip
         name = f"{account}/{close_no}"
         yield File(name, "bank", account, CLOSES[close_no - 1], "bank_statements", [statement])
@@ -198,6 +210,11 @@ def _batch(
         cursor.execute(statement, [batch_id, *(row[name] for name in names[1:])])
 
 
+def row_key(*parts: object) -> str:
+    """What every version of a row has in common: md5 of the parts, nothing for null."""
+    return hashlib.md5("|".join("" if part is None else str(part) for part in parts).encode()).hexdigest()
+
+
 def key_hash(rows: Iterable[Row], key: Sequence[str]) -> int:
     """Sum over the rows of the first 60 bits of md5 of the key, its parts joined by a bar."""
     texts = ("|".join(str(row[column]) for column in key) for row in rows)
@@ -220,11 +237,11 @@ def _filled(name: str, row: dict[str, str], defaults: Row) -> Row:
     for column, value in filled.items():
         if value is None:
             continue
-        if column.endswith("_minor"):
+        if column.endswith("_minor") or column in ("line_no", "statement_no"):
             filled[column] = int(value)
         elif column.endswith("_at"):
             filled[column] = _instant(str(value))
-        elif column in IDS and not PAYOUT_REFERENCE.fullmatch(value):
+        elif column in IDS and not PAYOUT_REFERENCE.fullmatch(value) and value not in BANKS.values():
             filled[column] = f"{name}/{value}"
     return filled
 
@@ -278,20 +295,45 @@ def _method(network: str) -> Row:
     }  # fmt: skip
 
 
-def _line(name: str, row: dict[str, str]) -> Row:
+def _line(name: str, row: dict[str, str], close_no: int) -> Row:
     currency = row.get("gross_currency", "EUR")
     filled = _filled(name, row, {
         "processor": "adyen", "processor_account": "account", "record_type": "Settled", "batch_reference": "1",
-        "psp_reference": None, "gross_currency": currency, "fee_minor": 0, "net_currency": currency,
-        "occurred_at": row["booked_at"], "record": json.dumps({}),
+        "psp_reference": None, "original_psp_reference": None, "merchant_reference": None, "gross_currency": currency,
+        "fee_minor": 0, "net_currency": currency, "occurred_at": row["booked_at"], "record": "",
+        "file": str(close_no), "document": str(close_no), "document_no": 1,
     })  # fmt: skip
     filled.setdefault("net_minor", filled["gross_minor"] - filled["fee_minor"])
+    document: tuple[Any, ...] = (filled["document"], filled["batch_reference"])
+    if row.get("document") == "none":
+        document, filled["document_no"] = ("none",), None
+    filled["row_key"] = row_key(
+        filled["processor"], filled["processor_account"], *document, currency, filled["net_currency"],
+        filled["record_type"], filled["psp_reference"], filled["original_psp_reference"], filled["merchant_reference"],
+    )  # fmt: skip
     return filled
 
 
-def _entry(name: str, row: dict[str, str]) -> Row:
+def _entry(name: str, row: dict[str, str], close_no: int) -> Row:
     currency = row.get("currency", "EUR")
-    return _filled(name, row, {
+    filled = _filled(name, row, {
         "statement_no": 1, "bank_account": BANKS[currency], "currency": currency, "is_reversal": "false",
-        "value_date": row["booking_date"], "record": json.dumps({}),
+        "value_date": row["booking_date"], "record": "", "file": str(close_no), "document": str(close_no),
     })  # fmt: skip
+    # A tombstone's amount is 0: what it was is part of what the entry is.
+    amount = filled.pop("was_minor", None) or filled["amount_minor"]
+    filled["row_key"] = row_key(
+        name, filled["bank_account"], currency, filled["document"], amount, filled["booking_date"],
+        filled["value_date"], filled["is_reversal"], filled.get("bank_reference"), filled.get("remittance"),
+    )  # fmt: skip
+    return filled
+
+
+def _statement(name: str, row: dict[str, str], close_no: int) -> Row:
+    """A statement of an account that only this scenario has."""
+    filled = _filled(name, row, {
+        "statement_no": 1, "currency": "EUR", "opening_date": row["closing_date"],
+        "statement_reference": row["document"], "file": str(close_no),
+    })  # fmt: skip
+    filled["row_key"] = row_key(filled["bank_account"], "EUR", filled["document"])
+    return filled

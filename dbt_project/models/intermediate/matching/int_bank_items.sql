@@ -5,9 +5,27 @@ entries as (
     select * from {{ ref('stg_files__bank_entries') }}
 ),
 
+judged as (
+    select
+        entries.*,
+        case
+            when version_reason is not null then version_reason
+            when entry_class not in ('processor_settlement', 'unidentified') then upper(entry_class)
+        end as exclusion_reason
+    from entries
+),
+
+-- What asks for no partner is shown as it was counted; what does, by what it changes.
+amounts as (
+    select
+        judged.*,
+        case when exclusion_reason is null then amount_minor - prior_amount_minor else amount_minor end as item_minor
+    from judged
+),
+
 final as (
     select
-        'entry:' || entry_key as item_key,
+        'entry:' || entry_key || {{ version_suffix('version_no') }} as item_key,
         'processor_bank' as reconciliation,
         'right' as side,
         'bank_entry' as item_type,
@@ -18,7 +36,7 @@ final as (
         1 as control_count,
         amount_minor as control_minor,
         currency as control_currency,
-        amount_minor,
+        item_minor as amount_minor,
         currency,
         case entry_class
             when 'processor_settlement' then 'cash_in_transit:' || processor
@@ -34,7 +52,7 @@ final as (
         case when entry_class = 'processor_settlement' and payment_reference is not null
             then processor || '|' || payment_reference end as strong_key,
         case when entry_class = 'processor_settlement'
-            then processor || '|' || bank_account || '|' || amount_minor end as weak_key,
+            then processor || '|' || bank_account || '|' || item_minor end as weak_key,
         null::text as batch_key,
         null::timestamptz as occurred_at,
         booking_date as value_date,
@@ -42,13 +60,14 @@ final as (
         null::date as due_date,
         null::bigint as fee_minor,
         null::text as fee_currency,
-        null::text as intrinsic_code,
-        case when entry_class not in ('processor_settlement', 'unidentified') then upper(entry_class) end as exclusion_reason,
+        case when exclusion_reason is null and has_stood then 'RETRO_CORRECTION' end as intrinsic_code,
+        {{ correction_reason('version_reason is null and has_stood') }} as correction_reason,
+        exclusion_reason,
         is_reversal,
         batch_id,
         file_id,
         line_no
-    from entries
+    from amounts
 )
 
 select * from final

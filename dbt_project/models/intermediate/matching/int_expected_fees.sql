@@ -29,6 +29,8 @@ pairs as (
     inner join items as ours on ours_match.item_key = ours.item_key
     inner join matches as theirs_match
         on ours_match.group_id = theirs_match.group_id and theirs_match.side = 'right' and theirs_match.decision = 'paired'
+        -- Differences have no contract.
+        and theirs_match.rule_id is distinct from 'corrected'
     inner join items as theirs on theirs_match.item_key = theirs.item_key
     where ours_match.side = 'left'
         and ours_match.decision = 'paired'

@@ -27,7 +27,7 @@ movements as (
         'capture' as item_type, 'capture' as family, 'captures' as source_table, capture_id as movement_id, payment_id,
         psp_reference, processor, currency, amount_minor as control_minor, amount_minor as standing_minor,
         prior_currency, coalesce(prior_amount_minor, 0) as prior_standing_minor, null as not_expected_reason,
-        captured_at as occurred_at, has_prior_version, version_rank, version_no, batch_id
+        captured_at as occurred_at, is_deleted, has_prior_version, has_stood, version_rank, version_no, batch_id
     from captures
     union all
     select
@@ -35,7 +35,7 @@ movements as (
         psp_reference, processor, currency, amount_minor, case when status = 'succeeded' then -amount_minor else 0 end,
         prior_currency, case when prior_status = 'succeeded' then -prior_amount_minor else 0 end,
         case when status = 'failed' then 'FAILED' when status <> 'succeeded' then 'NOT_FINAL' end,
-        refunded_at, has_prior_version, version_rank, version_no, batch_id
+        refunded_at, is_deleted, has_prior_version, has_stood, version_rank, version_no, batch_id
     from refunds
     union all
     select
@@ -52,7 +52,7 @@ movements as (
             else 0
         end,
         case when stage not in ('chargeback', 'won') then 'NO_SETTLEMENT_EXPECTED' end,
-        stage_at, has_prior_version, version_rank, version_no, batch_id
+        stage_at, is_deleted, has_prior_version, has_stood, version_rank, version_no, batch_id
     from disputes
 ),
 
@@ -63,6 +63,7 @@ judged as (
         coalesce(prior_currency <> currency, false) as currency_changed,
         case
             when version_rank > 1 then 'SUPERSEDED_VERSION'
+            when is_deleted and prior_standing_minor = 0 then 'GONE_AT_SOURCE'
             when has_prior_version and prior_currency = currency and standing_minor = prior_standing_minor
                 and not_expected_reason is distinct from 'FAILED' then 'UNCHANGED_VERSION'
             when not_expected_reason is not null and prior_standing_minor = 0 then not_expected_reason
@@ -71,7 +72,7 @@ judged as (
 ),
 
 -- A change of what an earlier close took is a correction of its own: the difference, or in another currency the
--- new amount and a row that takes the old one back.
+-- new amount and a row that takes the old one back. So is what was taken back once and comes again.
 items as (
     select
         item_type || ':' || movement_id
@@ -84,7 +85,8 @@ items as (
         currency as item_currency,
         1 as control_count,
         control_minor as counted_minor,
-        case when exclusion_reason is null and prior_standing_minor <> 0 then 'RETRO_CORRECTION' end as intrinsic_code,
+        case when exclusion_reason is null and has_stood then 'RETRO_CORRECTION' end as intrinsic_code,
+        {{ correction_reason('exclusion_reason is null and has_stood') }} as correction_reason,
         judged.*
     from judged
     union all
@@ -95,6 +97,7 @@ items as (
         0,
         0,
         'RETRO_CORRECTION',
+        'CHANGED_AT_SOURCE',
         judged.*
     from judged
     where currency_changed and prior_standing_minor <> 0 and exclusion_reason is null
@@ -140,6 +143,7 @@ final as (
         null::bigint as fee_minor,
         null::text as fee_currency,
         items.intrinsic_code,
+        items.correction_reason,
         items.exclusion_reason,
         false as is_reversal,
         items.batch_id,

@@ -1,4 +1,5 @@
--- Pairs the two sides, rule by rule in the order of the seed; what one pass decides, later ones leave alone.
+-- Pairs the two sides, rule by rule in the order of the seed; what one pass decides, later ones leave alone. Corrections
+-- come first: all that is still open under a reference, once it comes to zero with them.
 {{ config(indexes=[{'columns': ['item_key'], 'unique': true}]) }}
 {%- set passes = [1, 2] %}
 
@@ -7,7 +8,7 @@ with
 items as (
     select *
     from {{ ref('int_items') }}
-    where exclusion_reason is null and not is_future_dated and intrinsic_code is null
+    where exclusion_reason is null and not is_future_dated
 ),
 
 rules as (
@@ -16,11 +17,39 @@ rules as (
     where valid_from <= {{ business_date() }} and coalesce(valid_to, 'infinity'::date) > {{ business_date() }}
 ),
 
+correction_keys as (
+    select distinct reconciliation, clearing_account, currency, strong_key
+    from items
+    where intrinsic_code = 'RETRO_CORRECTION' and strong_key is not null
+),
+
+corrected as (
+    select items.reconciliation, items.clearing_account, items.currency, items.strong_key
+    from items
+    inner join correction_keys
+        on items.reconciliation = correction_keys.reconciliation
+        and items.clearing_account = correction_keys.clearing_account
+        and items.currency = correction_keys.currency
+        and items.strong_key = correction_keys.strong_key
+    group by items.reconciliation, items.clearing_account, items.currency, items.strong_key
+    having count(*) > 1 and sum(case items.side when 'left' then items.amount_minor else -items.amount_minor end) = 0
+),
+
+-- What carries its own break code meets nobody, unless a correction settles it.
 decided_0 as (
     select
-        item_key, reconciliation, side, amount_minor, currency, value_date, clearing_account, strong_key, weak_key,
-        null::text as rule_id, null::text as group_id, null::text as decision
+        items.item_key, items.reconciliation, items.side, items.amount_minor, items.currency, items.value_date,
+        items.clearing_account, items.strong_key, items.weak_key,
+        case when corrected.strong_key is not null then 'corrected' end as rule_id,
+        'corrected:' || md5(corrected.clearing_account || '|' || corrected.currency || '|' || corrected.strong_key) as group_id,
+        case when corrected.strong_key is not null then 'paired' end as decision
     from items
+    left join corrected
+        on items.reconciliation = corrected.reconciliation
+        and items.clearing_account = corrected.clearing_account
+        and items.currency = corrected.currency
+        and items.strong_key = corrected.strong_key
+    where items.intrinsic_code is null or corrected.strong_key is not null
 ),
 
 {% for pass in passes -%}

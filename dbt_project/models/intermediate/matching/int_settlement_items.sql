@@ -13,9 +13,24 @@ bank_accounts as (
     select * from {{ ref('bank_accounts') }}
 ),
 
+-- What asks for no partner is shown as it was counted; what does, by what it changes.
+judged as (
+    select
+        lines.*,
+        case
+            when version_reason is not null then version_reason
+            when item_type = 'fee' then 'PROCESSOR_FEE'
+            when item_type in ('payout', 'payout_return') then 'PAYOUT_RECORD'
+        end as exclusion_reason,
+        version_reason is null and has_stood as is_correction,
+        case when version_reason is null then net_minor - prior_net_minor else 0 end as net_change_minor,
+        case when version_reason is null then fee_minor - prior_fee_minor else fee_minor end as fee_change_minor
+    from lines
+),
+
 line_items as (
     select
-        'line:' || line_key as item_key,
+        'line:' || line_key || {{ version_suffix('version_no') }} as item_key,
         'payment_processor' as reconciliation,
         case item_type when 'reserve_hold' then 'left' else 'right' end as side,
         case
@@ -27,7 +42,11 @@ line_items as (
         1 as control_count,
         gross_minor as control_minor,
         gross_currency as control_currency,
-        case item_type when 'reserve_hold' then -gross_minor else gross_minor end as amount_minor,
+        case
+            when exclusion_reason is not null then gross_minor
+            when item_type = 'reserve_hold' then prior_gross_minor - gross_minor
+            else gross_minor - prior_gross_minor
+        end as amount_minor,
         gross_currency as currency,
         case when item_type in ('reserve_hold', 'reserve_release') then 'reserve_receivable:' else 'psp_clearing:' end
         || processor as clearing_account,
@@ -36,53 +55,71 @@ line_items as (
         case when merchant_reference is not null and item_type <> 'unmapped'
             then processor || '|' || merchant_reference || '|' || family || '|' || gross_currency || '|' || gross_minor end as weak_key,
         case
+            when exclusion_reason is not null then null
+            when is_correction then 'RETRO_CORRECTION'
             when item_type = 'unmapped' then 'UNMAPPED_TYPE'
-            when item_type in ('reserve_hold', 'reserve_release', 'fee', 'payout', 'payout_return') then null
+            when item_type in ('reserve_hold', 'reserve_release') then null
             when psp_reference is null and merchant_reference is null then 'MISSING_KEY'
         end as intrinsic_code,
-        case
-            when item_type = 'fee' then 'PROCESSOR_FEE'
-            when item_type in ('payout', 'payout_return') then 'PAYOUT_RECORD'
-        end as exclusion_reason,
+        {{ correction_reason('is_correction') }} as correction_reason,
+        exclusion_reason,
         null::date as expected_date,
         null::date as due_date,
-        lines.*
-    from lines
+        -- A line that is nothing but a fee costs its net.
+        case when item_type = 'fee' then case when version_reason is null then -net_change_minor else -net_minor end
+            else fee_change_minor end as cost_minor,
+        processor, processor_account, batch_reference, net_currency, occurred_at, booked_date, batch_id, file_id, line_no, item_type
+    from judged
 ),
 
--- One item a batch, file and currency: the processor's net of everything it says it will pay out.
-batch_totals as (
+-- One item a batch, file and currency: the processor's net of everything it says it will pay out. Of a batch that was
+-- reported before, what this report changes.
+batch_lines as (
     select
-        'batch:' || min(line_key) as item_key,
         processor,
         processor_account,
         coalesce(batch_reference, 'none') as batch_reference,
         net_currency,
         file_id,
         batch_id,
+        min(line_key) as first_line_key,
+        max(version_no) as version_no,
         count(*) as line_count,
         sum(net_minor)::bigint as net_minor,
+        sum(net_change_minor)::bigint as net_change_minor,
+        case when bool_and(version_reason is not null) then max(version_reason) end as exclusion_reason,
+        bool_or(is_correction or (has_prior_version and document_no is not null)) as is_correction,
+        bool_and(is_deleted or version_reason is not null) as is_deleted,
         max(booked_at) as booked_at,
         max(booked_date) as booked_date
-    from lines
+    from judged
     where item_type not in ('payout', 'payout_return')
     group by processor, processor_account, coalesce(batch_reference, 'none'), net_currency, file_id, batch_id
 ),
 
+batch_totals as (
+    select
+        batch_lines.*,
+        'batch:' || first_line_key || {{ version_suffix('version_no') }} as item_key,
+        case when exclusion_reason is null then net_change_minor else net_minor end as amount_minor
+    from batch_lines
+),
+
 payouts as (
     select
-        lines.*,
-        -lines.net_minor as payout_minor,
+        judged.*,
+        -net_change_minor as payout_minor,
+        {{ version_suffix('version_no') }} as key_suffix,
         settlement_accounts.bank_account,
         bank_accounts.settlement_lag_business_days,
         bank_accounts.grace_business_days
-    from lines
+    from judged
     left join settlement_accounts
-        on lines.processor = settlement_accounts.processor
-        and lines.processor_account = settlement_accounts.processor_account
-        and lines.net_currency = settlement_accounts.currency
+        on judged.processor = settlement_accounts.processor
+        and judged.processor_account = settlement_accounts.processor_account
+        and judged.net_currency = settlement_accounts.currency
     left join bank_accounts on settlement_accounts.bank_account = bank_accounts.bank_account
-    where lines.item_type in ('payout', 'payout_return')
+    where judged.item_type in ('payout', 'payout_return')
 ),
 
 final as (
@@ -95,8 +132,8 @@ final as (
         strong_key, weak_key,
         processor || '|' || processor_account || '|' || coalesce(batch_reference, 'none') || '|' || net_currency as batch_key,
         occurred_at, booked_date as value_date, expected_date, due_date,
-        fee_minor, net_currency as fee_currency,
-        intrinsic_code, exclusion_reason, false as is_reversal, batch_id, file_id, line_no
+        cost_minor as fee_minor, net_currency as fee_currency,
+        intrinsic_code, correction_reason, exclusion_reason, false as is_reversal, batch_id, file_id, line_no
     from line_items
     union all
     select
@@ -104,31 +141,33 @@ final as (
         processor || ':' || processor_account || ':' || batch_reference || ':' || net_currency,
         'files', 'settlement_lines',
         'net_minor', line_count, net_minor, net_currency,
-        net_minor, net_currency, 'psp_balance:' || processor, processor, processor_account,
+        amount_minor, net_currency, 'psp_balance:' || processor, processor, processor_account,
         null, null, null, null, null,
         processor || '|' || processor_account || '|' || batch_reference || '|' || net_currency, null,
         processor || '|' || processor_account || '|' || batch_reference || '|' || net_currency,
         booked_at, booked_date, booked_date, booked_date + 3,
         null, null,
-        null, null, false, batch_id, file_id, null
+        case when exclusion_reason is null and is_correction then 'RETRO_CORRECTION' end,
+        {{ correction_reason('exclusion_reason is null and is_correction') }}, exclusion_reason, false, batch_id, file_id, null
     from batch_totals
     union all
     select
-        'payout:' || line_key, 'batch_payout', 'right', item_type,
+        'payout:' || line_key || key_suffix, 'batch_payout', 'right', item_type,
         processor || ':' || processor_account || ':' || coalesce(batch_reference, 'none') || ':' || net_currency,
         'files', 'settlement_lines',
         'net_minor', 1, net_minor, net_currency,
-        payout_minor, net_currency, 'psp_balance:' || processor, processor, processor_account,
+        case when version_reason is null then payout_minor else net_minor end, net_currency, 'psp_balance:' || processor, processor, processor_account,
         bank_account, null, null, null, null,
         processor || '|' || processor_account || '|' || coalesce(batch_reference, 'none') || '|' || net_currency, null,
         processor || '|' || processor_account || '|' || coalesce(batch_reference, 'none') || '|' || net_currency,
         booked_at, booked_date, null, null,
         null, null,
-        null, null, false, batch_id, file_id, line_no
+        case when is_correction then 'RETRO_CORRECTION' end, {{ correction_reason('is_correction') }}, version_reason,
+        false, batch_id, file_id, line_no
     from payouts
     union all
     select
-        'transfer:' || payouts.line_key, 'processor_bank', 'left', payouts.item_type,
+        'transfer:' || payouts.line_key || payouts.key_suffix, 'processor_bank', 'left', payouts.item_type,
         payouts.processor || ':' || coalesce(payouts.psp_reference, payouts.file_name || ':' || payouts.line_no),
         'files', 'settlement_lines',
         null, 0, 0, null,
@@ -140,10 +179,13 @@ final as (
         payouts.booked_at, payouts.booked_date,
         coalesce(expected_day.calendar_date, payouts.booked_date + 1), coalesce(due_day.calendar_date, payouts.booked_date + 2),
         null, null,
-        null, null, false, payouts.batch_id, payouts.file_id, payouts.line_no
+        case when payouts.is_correction then 'RETRO_CORRECTION' end, {{ correction_reason('payouts.is_correction') }}, null,
+        false, payouts.batch_id, payouts.file_id, payouts.line_no
     from payouts
     {{ join_business_day('start_day', 'expected_day', 'payouts.net_currency', 'payouts.booked_date', 'payouts.settlement_lag_business_days') }}
     {{ join_business_day('grace_day', 'due_day', 'payouts.net_currency', 'expected_day.calendar_date', 'payouts.grace_business_days') }}
+    -- A version that changes nothing announces no money.
+    where payouts.version_reason is null
 )
 
 select * from final

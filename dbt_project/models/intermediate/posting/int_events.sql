@@ -28,11 +28,11 @@ payments as (
 ),
 
 lines as (
-    select * from {{ ref('stg_files__settlement_lines') }}
+    select * from {{ ref('stg_files__settlement_lines') }} where version_reason is null
 ),
 
 entries as (
-    select * from {{ ref('stg_files__bank_entries') }}
+    select * from {{ ref('stg_files__bank_entries') }} where version_reason is null
 ),
 
 statements as (
@@ -98,8 +98,7 @@ differences as (
 -- An event of a payment nobody knows has no model, so no rule books it and the close does not build.
 payment_system_events as (
     select
-        differences.movement || ':' || differences.currency
-        || case when differences.version_no > 1 then '@' || differences.version_no else '' end as event_key,
+        differences.movement || ':' || differences.currency || {{ version_suffix('differences.version_no') }} as event_key,
         differences.event_type,
         case when differences.payment_id is null then 'any' else payments.merchant_model end as model,
         differences.processor,
@@ -120,9 +119,10 @@ payment_system_events as (
     left join payments on differences.payment_id = payments.payment_id
 ),
 
+-- Of a line or entry that an earlier close took, what this version changes.
 settlement_events as (
     select
-        'line:' || line_key as event_key,
+        'line:' || line_key || {{ version_suffix('version_no') }} as event_key,
         case
             when item_type = 'fee' then 'processor_fee'
             when item_type in ('reserve_hold', 'reserve_release') then 'reserve'
@@ -131,39 +131,65 @@ settlement_events as (
         end as event_type,
         case when gross_currency = net_currency then 'same_currency' else 'cross_currency' end as model,
         processor, null::text as bank_account, booked_date as value_date, booked_date as event_date,
-        gross_minor, gross_currency, fee_minor, net_minor, net_currency, 0::bigint as platform_fee_minor
+        gross_minor - prior_gross_minor as gross_minor, gross_currency, fee_minor - prior_fee_minor as fee_minor,
+        net_minor - prior_net_minor as net_minor, net_currency, 0::bigint as platform_fee_minor
     from lines
 ),
 
 bank_events as (
     select
-        'entry:' || entry_key as event_key,
+        'entry:' || entry_key || {{ version_suffix('version_no') }} as event_key,
         'bank_' || entry_class as event_type,
         'any' as model, processor, bank_account, value_date, booking_date as event_date,
-        0::bigint as gross_minor, currency as gross_currency, 0::bigint as fee_minor, amount_minor as net_minor,
-        currency as net_currency, 0::bigint as platform_fee_minor
+        0::bigint as gross_minor, currency as gross_currency, 0::bigint as fee_minor,
+        amount_minor - prior_amount_minor as net_minor, currency as net_currency, 0::bigint as platform_fee_minor
     from entries
 ),
 
--- The balance an account had when the books first saw it.
-first_statements as (
+-- The balance an account had when the books first saw it. A first statement that is sent again with another one, or
+-- one that lies before it, moves it by the difference.
+ranked_statements as (
     select
         statements.*,
         row_number() over (
-            partition by bank_account, currency order by closing_date, sequence_number nulls last, file_id, statement_no
-        ) as statement_rank,
-        bool_or(not is_consumed_now) over (partition by bank_account, currency) as is_known_account
+            partition by bank_account, currency, is_standing
+            order by closing_date, sequence_number nulls last, first_file_id, first_statement_no
+        ) as standing_rank,
+        row_number() over (
+            partition by bank_account, currency, stood_before
+            order by closing_date, sequence_number nulls last, first_file_id, first_statement_no
+        ) as stood_rank
     from statements
+),
+
+openings as (
+    select
+        first_now.bank_account,
+        first_now.currency,
+        coalesce(first_now.opening_date, first_now.closing_date) as opening_date,
+        first_before.bank_account is not null as was_open,
+        coalesce(first_now.opening_minor, 0) - coalesce(first_before.opening_minor, 0) as opening_minor,
+        first_now.batch_id
+    from ranked_statements as first_now
+    left join ranked_statements as first_before
+        on first_now.bank_account = first_before.bank_account
+        and first_now.currency = first_before.currency
+        and first_before.stood_before
+        and first_before.stood_rank = 1
+    where first_now.is_standing
+        and first_now.standing_rank = 1
+        and (first_now.opening_minor is not null or first_before.opening_minor is not null)
 ),
 
 opening_events as (
     select
-        'opening:' || bank_account || ':' || currency as event_key, 'bank_opening' as event_type, 'any' as model, null::text as processor, bank_account,
-        coalesce(opening_date, closing_date) as value_date, coalesce(opening_date, closing_date) as event_date,
+        'opening:' || bank_account || ':' || currency || case when was_open then '@' || batch_id else '' end as event_key,
+        'bank_opening' as event_type, 'any' as model, null::text as processor, bank_account,
+        opening_date as value_date, opening_date as event_date,
         0::bigint as gross_minor, currency as gross_currency, 0::bigint as fee_minor, opening_minor as net_minor,
         currency as net_currency, 0::bigint as platform_fee_minor
-    from first_statements
-    where statement_rank = 1 and not is_known_account and opening_minor is not null
+    from openings
+    where not was_open or opening_minor <> 0
 ),
 
 final as (

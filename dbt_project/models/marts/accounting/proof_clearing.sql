@@ -24,7 +24,7 @@ open_items as (
 ),
 
 statements as (
-    select * from {{ ref('stg_files__bank_statements') }}
+    select * from {{ ref('stg_files__bank_statements') }} where is_standing
 ),
 
 events as (
@@ -32,11 +32,11 @@ events as (
 ),
 
 lines as (
-    select * from {{ ref('stg_files__settlement_lines') }}
+    select * from {{ ref('stg_files__settlement_lines') }} where version_rank = 1
 ),
 
 entries as (
-    select * from {{ ref('stg_files__bank_entries') }}
+    select * from {{ ref('stg_files__bank_entries') }} where version_rank = 1
 ),
 
 payouts as (
@@ -88,13 +88,13 @@ staged_events as (
     union all
     select 'disputes.lost', prior_currency, -prior_amount_minor from disputes where stage = 'lost' and has_prior_version
     union all
-    select 'settlement_lines.gross_minor', gross_currency, gross_minor from lines
+    select 'settlement_lines.gross_minor', gross_currency, gross_minor - prior_gross_minor from lines
     union all
-    select 'settlement_lines.fee_minor', net_currency, fee_minor from lines
+    select 'settlement_lines.fee_minor', net_currency, fee_minor - prior_fee_minor from lines
     union all
-    select 'settlement_lines.net_minor', net_currency, net_minor from lines
+    select 'settlement_lines.net_minor', net_currency, net_minor - prior_net_minor from lines
     union all
-    select 'bank_entries.amount_minor', currency, amount_minor from entries
+    select 'bank_entries.amount_minor', currency, amount_minor - prior_amount_minor from entries
 ),
 
 known_events as (
@@ -303,7 +303,7 @@ latest_statements as (
         closing_minor,
         row_number() over (
             partition by bank_account, currency
-            order by closing_date desc, sequence_number desc nulls last, file_id desc, statement_no desc
+            order by closing_date desc, sequence_number desc nulls last, first_file_id desc, first_statement_no desc
         ) as recency_rank
     from statements
     where closing_minor is not null and closing_date <= {{ business_date() }}
@@ -326,19 +326,21 @@ bank as (
     where latest_statements.recency_rank = 1
 ),
 
--- 11. Each statement opens where the one before it closed.
+-- 11. Each statement opens where the one before it closed; superseded ones count for nothing.
 linked_statements as (
     select
         bank_account,
         currency,
         opening_minor,
         is_consumed_now,
-        lag(closing_minor) over (
-            partition by bank_account, currency order by closing_date, sequence_number nulls last, file_id, statement_no
-        ) as previous_closing_minor,
+        lag(closing_minor) over in_order as previous_closing_minor,
+        lag(is_consumed_now) over in_order as is_previous_consumed_now,
         coalesce(statement_reference, closing_date::text) as statement_name
     from statements
     where closing_minor is not null
+    window in_order as (
+        partition by bank_account, currency order by closing_date, sequence_number nulls last, first_file_id, first_statement_no
+    )
 ),
 
 continuity as (
@@ -350,7 +352,7 @@ continuity as (
             "string_agg(statement_name, ', ' order by statement_name) filter (where opening_minor <> previous_closing_minor)"
         ) }}
     from linked_statements
-    where is_consumed_now and previous_closing_minor is not null
+    where (is_consumed_now or is_previous_consumed_now) and previous_closing_minor is not null
     group by bank_account, currency
 ),
 

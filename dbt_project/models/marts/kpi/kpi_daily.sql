@@ -1,7 +1,7 @@
 {%- set earlier_columns = {
     'close_id': 'bigint', 'reconciliation': 'text', 'side': 'text', 'status': 'text', 'batch_key': 'text', 'group_id': 'text',
     'ledger_date': 'date', 'reported_date': 'date', 'market': 'text', 'method_type': 'text', 'network': 'text',
-    'processor': 'text', 'currency': 'text', 'item_type': 'text',
+    'processor': 'text', 'currency': 'text', 'item_type': 'text', 'correction_reason': 'text',
 } %}
 
 with
@@ -85,14 +85,14 @@ cost_lines as (
         items.value_date as value_date,
         partners.market, partners.method_type, partners.network, items.processor, items.currency,
         items.fee_currency,
-        case when items.exclusion_reason = 'PROCESSOR_FEE' then items.fee_minor - items.amount_minor else items.fee_minor end as cost_minor,
+        items.fee_minor as cost_minor,
         case when items.item_type = 'capture' then items.amount_minor else 0 end as settled_minor
     from items
     left join partners on items.group_id = partners.group_id
     where items.reconciliation = 'payment_processor'
         and items.side = 'right'
         and items.is_entering
-        and items.exclusion_reason is distinct from 'PAYOUT_RECORD'
+        and coalesce(items.exclusion_reason, 'PROCESSOR_FEE') = 'PROCESSOR_FEE'
 ),
 
 cost_sums as (
@@ -130,6 +130,7 @@ settled_lines as (
         and all_items.side = 'right'
         and all_items.status = 'matched'
         and all_items.item_type = 'capture'
+        and all_items.correction_reason is null
 ),
 
 settled_partners as (

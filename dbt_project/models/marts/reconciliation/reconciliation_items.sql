@@ -4,7 +4,7 @@
     {'columns': ['batch_key']},
 ]) }}
 {%- set carried_columns = carried_item_columns() %}
-{%- set earlier_columns = dict(carried_columns, close_id='bigint', group_id='text') %}
+{%- set earlier_columns = dict(carried_columns, close_id='bigint', group_id='text', ledger_date='date', reported_date='date') %}
 
 with
 
@@ -82,7 +82,7 @@ paired as (
 
 -- Keys of one-sided items that this or an earlier close has seen before.
 one_sided as (
-    select items.item_key, items.strong_key
+    select items.item_key, items.strong_key, items.batch_id
     from items
     left join matches on items.item_key = matches.item_key and matches.decision = 'paired'
     where matches.item_key is null and items.side = 'right' and items.strong_key is not null and items.exclusion_reason is null
@@ -91,8 +91,9 @@ one_sided as (
 seen as (
     select
         one_sided.item_key,
-        bool_or(earlier_items.group_id is not null) as was_paired,
-        bool_or(earlier_items.exclusion_reason = 'FAILED') as had_failed
+        bool_or(earlier_items.ledger_date is not null and earlier_items.reported_date is not null) as was_paired,
+        bool_or(earlier_items.exclusion_reason = 'FAILED') as had_failed,
+        false as is_replacement
     from one_sided
     inner join earlier_items on one_sided.strong_key = earlier_items.strong_key and one_sided.item_key <> earlier_items.item_key
     inner join close_chain on earlier_items.close_id = close_chain.close_id
@@ -101,14 +102,16 @@ seen as (
     select
         one_sided.item_key,
         false,
-        bool_or(items.exclusion_reason = 'FAILED')
+        bool_or(items.exclusion_reason = 'FAILED'),
+        -- What the same delivery took back under this key.
+        bool_or(items.intrinsic_code = 'RETRO_CORRECTION' and items.side = 'right' and items.batch_id = one_sided.batch_id)
     from one_sided
     inner join items on one_sided.strong_key = items.strong_key and one_sided.item_key <> items.item_key
     group by one_sided.item_key
 ),
 
 seen_before as (
-    select item_key, bool_or(was_paired) as was_paired, bool_or(had_failed) as had_failed
+    select item_key, bool_or(was_paired) as was_paired, bool_or(had_failed) as had_failed, bool_or(is_replacement) as is_replacement
     from seen
     group by item_key
 ),
@@ -127,6 +130,7 @@ coded as (
         case
             when items.exclusion_reason is not null or items.is_future_dated then null
             when items.reconciliation = 'batch_payout' and items.side = 'left' and items.amount_minor = 0 and paired.group_id is null then null
+            when matches.rule_id = 'corrected' then null
 
             when paired.group_id is not null then case
                 when not paired.is_one_currency then 'CURRENCY_MISMATCH'
@@ -161,6 +165,7 @@ coded as (
                 else 'MISSING_OVERDUE'
             end
 
+            when seen_before.is_replacement then 'RETRO_CORRECTION'
             when items.reconciliation = 'processor_bank' then case
                 when (matches.decision = 'left_over' or seen_before.was_paired)
                     and (items.is_reversal or items.amount_minor < 0) then 'PAYOUT_RETURNED'
@@ -248,6 +253,7 @@ final as (
         expected_date,
         due_date,
         intrinsic_code,
+        coalesce(correction_reason, case when break_code = 'RETRO_CORRECTION' then 'CHANGED_AT_SOURCE' end) as correction_reason,
         is_reversal,
         is_carried,
         is_entering,

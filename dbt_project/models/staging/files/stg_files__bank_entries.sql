@@ -1,7 +1,12 @@
+{%- set columns = [
+    'file_id', 'line_no', 'bank_account', 'booking_date', 'value_date', 'amount_minor', 'currency', 'is_reversal',
+    'bank_reference', 'customer_reference', 'counterparty', 'remittance',
+] %}
+
 with
 
 consumed as (
-    {{ consumed_rows('files', 'bank_entries') }}
+    {{ consumed_line_versions('bank_entries', columns, ['amount_minor']) }}
 ),
 
 files as (
@@ -21,21 +26,26 @@ described as (
     inner join files on consumed.file_id = files.file_id
 ),
 
--- The first rule that fits wins.
+-- The first rule that fits wins. An entry that is gone was what its amount made it.
 classified as (
     select
         described.*,
         rules.entry_class,
         rules.processor,
         substring(described.description from rules.reference_pattern) as payment_reference,
-        row_number() over (partition by described.entry_key order by rules.rule_order nulls last) as rule_rank
+        row_number() over (
+            partition by described.batch_id, described.row_key, described.occurrence order by rules.rule_order nulls last
+        ) as rule_rank
     from described
     left join rules
         on described.description ~* rules.text_pattern
         and (
             rules.direction = 'any'
-            or (rules.direction = 'debit' and described.amount_minor < 0)
-            or (rules.direction = 'credit' and described.amount_minor >= 0)
+            or rules.direction = case
+                when described.is_deleted and described.prior_amount_minor < 0 then 'debit'
+                when described.amount_minor < 0 then 'debit'
+                else 'credit'
+            end
         )
 ),
 
@@ -43,6 +53,7 @@ final as (
     select
         -- ids
         entry_key,
+        row_key,
         bank_reference,
         customer_reference,
         payment_reference,
@@ -57,10 +68,20 @@ final as (
         processor,
         is_reversal,
         description,
+        is_deleted,
 
         -- dates
         booking_date,
         value_date,
+
+        -- what stood before this close
+        prior_amount_minor,
+        has_prior_version,
+        has_stood,
+        version_rank,
+        version_no,
+        occurrence,
+        version_reason,
 
         file_id,
         line_no,

@@ -1,7 +1,13 @@
+{%- set columns = [
+    'file_id', 'line_no', 'document_no', 'processor', 'processor_account', 'record_type', 'batch_reference',
+    'psp_reference', 'original_psp_reference', 'merchant_reference', 'gross_minor', 'gross_currency', 'fee_minor',
+    'net_minor', 'net_currency', 'exchange_rate', 'occurred_at', 'booked_at',
+] %}
+
 with
 
 consumed as (
-    {{ consumed_rows('files', 'settlement_lines') }}
+    {{ consumed_line_versions('settlement_lines', columns, ['gross_minor', 'fee_minor', 'net_minor']) }}
 ),
 
 files as (
@@ -12,6 +18,7 @@ vocabulary as (
     select * from {{ ref('processor_vocabulary') }}
 ),
 
+-- A line that is gone was of the type that its amount made it.
 typed as (
     select
         consumed.*,
@@ -26,8 +33,11 @@ typed as (
         and lower(consumed.record_type) = lower(vocabulary.record_type)
         and (
             vocabulary.direction = 'any'
-            or (vocabulary.direction = 'debit' and consumed.net_minor < 0)
-            or (vocabulary.direction = 'credit' and consumed.net_minor >= 0)
+            or vocabulary.direction = case
+                when consumed.is_deleted and consumed.prior_net_minor < 0 then 'debit'
+                when consumed.net_minor < 0 then 'debit'
+                else 'credit'
+            end
         )
 ),
 
@@ -35,6 +45,7 @@ final as (
     select
         -- ids
         left(sha256, 16) || ':' || line_no as line_key,
+        row_key,
         batch_reference,
         psp_reference,
         original_psp_reference,
@@ -54,15 +65,28 @@ final as (
         coalesce(family, 'unmapped') as family,
         gross_currency,
         net_currency,
+        is_deleted,
 
         -- timestamps
         occurred_at,
         booked_at,
         {{ business_date_of('booked_at') }} as booked_date,
 
+        -- what stood before this close
+        prior_gross_minor,
+        prior_fee_minor,
+        prior_net_minor,
+        has_prior_version,
+        has_stood,
+        version_rank,
+        version_no,
+        occurrence,
+        version_reason,
+
         file_name,
         file_id,
         line_no,
+        document_no,
         batch_id
     from typed
 )

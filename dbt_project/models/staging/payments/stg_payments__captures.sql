@@ -1,7 +1,7 @@
 with
 
 consumed as (
-    {{ consumed_versions('payments', 'captures', ['capture_id'], ['amount_minor', 'currency']) }}
+    {{ consumed_versions('payments', 'captures', ['capture_id'], ['amount_minor', 'currency'], 'amount_minor <> 0') }}
 ),
 
 final as (
@@ -17,6 +17,7 @@ final as (
         -- attributes
         processor,
         currency,
+        is_deleted,
 
         -- timestamps
         captured_at,
@@ -25,6 +26,7 @@ final as (
         prior_amount_minor,
         prior_currency,
         has_prior_version,
+        has_stood,
         version_rank,
         version_no,
         batch_id

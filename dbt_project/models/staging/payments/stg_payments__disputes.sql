@@ -1,7 +1,7 @@
 with
 
 consumed as (
-    {{ consumed_versions('payments', 'disputes', ['dispute_id', 'stage'], ['amount_minor', 'currency']) }}
+    {{ consumed_versions('payments', 'disputes', ['dispute_id', 'stage'], ['amount_minor', 'currency'], 'amount_minor <> 0') }}
 ),
 
 final as (
@@ -21,6 +21,7 @@ final as (
         currency,
         reason_code,
         is_fraud,
+        is_deleted,
 
         -- timestamps
         stage_at,
@@ -29,6 +30,7 @@ final as (
         prior_amount_minor,
         prior_currency,
         has_prior_version,
+        has_stood,
         version_rank,
         version_no,
         batch_id

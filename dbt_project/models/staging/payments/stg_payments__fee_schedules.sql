@@ -1,4 +1,4 @@
--- Every contracted fee as this close knows it: a few hundred rows, so all of them.
+-- Every contracted fee as this close knows it: a few hundred rows, so all of them. One that is gone is no contract.
 with
 
 visible_rows as (
@@ -29,7 +29,7 @@ final as (
         valid_from,
         valid_to
     from visible_rows
-    where version_rank = 1
+    where version_rank = 1 and not is_deleted
 )
 
 select * from final

@@ -1,7 +1,7 @@
 with
 
 consumed as (
-    {{ consumed_versions('payments', 'refunds', ['refund_id'], ['amount_minor', 'currency', 'status']) }}
+    {{ consumed_versions('payments', 'refunds', ['refund_id'], ['amount_minor', 'currency', 'status'], "amount_minor <> 0 and status = 'succeeded'") }}
 ),
 
 final as (
@@ -19,6 +19,7 @@ final as (
         processor,
         currency,
         status,
+        is_deleted,
 
         -- timestamps
         refunded_at,
@@ -28,6 +29,7 @@ final as (
         prior_currency,
         prior_status,
         has_prior_version,
+        has_stood,
         version_rank,
         version_no,
         batch_id

@@ -467,7 +467,8 @@ def test_notes_of_files_count_until_the_next_run_finds_one(ready: Connection, re
     assert found["files.landing seen"].owner == registry.source("files").owner
     execute(
         ready,
-        "insert into ops.files (sha256, name, uri, size_bytes, status, seen_at) values ('later', 'b', '', 1, 'loaded', %s)",
+        "insert into ops.files (sha256, name, uri, size_bytes, status, seen_at) "
+        "values ('later', 'b', '', 1, 'loaded', %s)",
         AS_OF + HOUR,
     )
     assert severities(ask(load_checks.load_notes, ready, registry)) == {}

@@ -21,9 +21,11 @@ import logging
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from psycopg2 import sql
+
+from tieout.sources import BATCH_ID, IS_DELETED, Table, raw_identifier
 
 KEY_VARIABLE = "TIEOUT_CARD_KEY"
 KEY_CHARS_MIN = 32
@@ -299,6 +301,21 @@ def _luhn_terms() -> Iterator[str]:
         yield f"mod({digit} * 2, 10) + {digit} / 5" if doubled else digit
 
 
-def carries_mask(stored: sql.Composable) -> sql.Composable:
-    """The SQL condition that a stored text has a card number masked in it."""
-    return sql.SQL("strpos({}, {}) > 0").format(stored, sql.Literal(MASK_OPENS))
+def masked_rows(cursor: Any, table: Table, batch_id: int) -> tuple[int, dict[str, int]]:
+    """Rows of a batch in raw that carry a mask, and how many do in which column; tombstones do not count.
+
+    A table without free text is not looked at.
+    """
+    names = [column.name for column in table.columns if column.free_text]
+    if not names:
+        return 0, {}
+    carries = [sql.SQL("strpos({}, {}) > 0").format(sql.Identifier(name), sql.Literal(MASK_OPENS)) for name in names]
+    cursor.execute(
+        sql.SQL("select count(*), {} from {} where {} = {} and not {} and ({})").format(
+            sql.SQL(", ").join(sql.SQL("count(*) filter (where {})").format(one) for one in carries),
+            raw_identifier(table), sql.Identifier(BATCH_ID), sql.Literal(batch_id), sql.Identifier(IS_DELETED),
+            sql.SQL(" or ").join(carries),
+        )
+    )  # fmt: skip
+    rows, *counts = cursor.fetchone()
+    return rows, {name: count for name, count in zip(names, counts, strict=True) if count}

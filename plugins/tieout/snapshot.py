@@ -22,6 +22,7 @@ from psycopg2 import errors, sql
 from psycopg2.extensions import connection as Connection
 
 from tieout.batches import Totals, added_totals, loading_transaction, open_batch, seal_batch
+from tieout.card_numbers import masked_rows, redact
 from tieout.failpoints import Failpoint, reach
 from tieout.known_keys import reused_keys
 from tieout.load_notes import NoteSeverity, note
@@ -36,7 +37,7 @@ from tieout.source_reading import (
 )
 from tieout.source_shape import changed_types, narrowed
 from tieout.source_state import DECLARED_ANEW
-from tieout.sources import RAW_SCHEMA, Registry, RegistryError, Source, Table
+from tieout.sources import RAW_SCHEMA, Registry, Source, Table
 from tieout.sweep import DeletionsRefusedError, Swept, record_sweep, sweep, sweep_reason
 
 Outcome = Literal["loaded", "committed", "refused"]
@@ -110,7 +111,9 @@ def take_snapshot(
         raise SnapshotError(
             f"{interval_start} to {interval_end} is no interval: give a start before the end, both with a time zone"
         )
-    chosen = _chosen(declared, tables, accept_deletions)
+    accepted = declared.names(accept_deletions, "accept_deletions")
+    names = None if tables is None else declared.names(tables, "tables")
+    chosen = [table for table in declared.tables if names is None or table.name in names]
     interval = (interval_start, interval_end)
     with loading_transaction(warehouse) as target:
         batches = _lock_and_list(target, declared, interval)
@@ -123,22 +126,12 @@ def take_snapshot(
                 for table in pending:
                     load = _Load(
                         reading, warehouse, table, interval, as_of,
-                        backfill=table.name in overtaken, alone=alone, accepted=table.name in accept_deletions,
+                        backfill=table.name in overtaken, alone=alone, accepted=table.name in accepted,
                     )  # fmt: skip
                     batches[table.name] = load.run(target)
             reach(Failpoint.BEFORE_COMMIT)
     reach(Failpoint.AFTER_COMMIT)
     return [batches[table.name] for table in chosen]
-
-
-def _chosen(declared: Source, tables: Collection[str] | None, accepted: Collection[str]) -> list[Table]:
-    unknown = sorted({*(tables or ()), *accepted} - {table.name for table in declared.tables})
-    if unknown:
-        raise RegistryError(
-            f"source {declared.name} has no table {', '.join(map(repr, unknown))}; "
-            f"declared are {', '.join(table.name for table in declared.tables)}"
-        )
-    return [table for table in declared.tables if tables is None or table.name in tables]
 
 
 def _lock_and_list(cursor: Any, declared: Source, interval: tuple[datetime, datetime]) -> dict[str, Batch]:
@@ -220,7 +213,7 @@ class _Load:
         except (psycopg2.IntegrityError, psycopg2.DataError) as error:
             # The rows break the declared contract, the columns did not show it: only this table is at fault.
             cursor.execute("rollback to savepoint before_table")
-            said = str(error).strip().splitlines()[0]
+            said = redact(str(error).strip().splitlines()[0])
             return self._refused(cursor, "table_refused", f"{self.where} has rows that break its declaration: {said}")
         except DeletionsRefusedError as refused:
             cursor.execute("rollback to savepoint before_table")
@@ -263,6 +256,7 @@ class _Load:
         horizon = None if self.backfill else reading.horizon
         found = seal_batch(cursor, table, batch_id, added_totals(parts), horizon)
         self._note_batch(cursor, batch_id, last, found, taken_whole)
+        self._note_card_numbers(cursor, batch_id)
         if swept is not None and reason is not None:
             self._note_sweep(cursor, batch_id, reason, swept)
         if last is not None:
@@ -336,6 +330,16 @@ class _Load:
                 f"{self.table.cursor} lies in it, as they are now: "
                 + ("events do not change, so they are complete" if immutable else "what they were before is gone"),
                 batch_id, rows=found.row_count,
+            )  # fmt: skip
+
+    def _note_card_numbers(self, cursor: Any, batch_id: int) -> None:
+        rows, columns = masked_rows(cursor, self.table, batch_id)
+        if rows:
+            self._note(
+                cursor, "card_number", "fail",
+                f"{rows} rows of {self.where} have a card number in {', '.join(columns)}: it was masked before it was "
+                "stored. Find out who writes it there, and have it removed at the source",
+                batch_id, rows=rows, columns=columns,
             )  # fmt: skip
 
     def _note_sweep(self, cursor: Any, batch_id: int, reason: str, swept: Swept) -> None:

@@ -13,6 +13,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import parse_dsn
 
 from tieout.batches import SESSION_SPELLING
+from tieout.card_numbers import CardKey, redact
 from tieout.failpoints import Failpoint, reach
 from tieout.source_identity import source_identity
 from tieout.source_shape import Shape, inspect, source_identifier, unreadable
@@ -86,7 +87,7 @@ def source_errors(named: str, doing: str) -> Iterator[None]:
     except psycopg2.Error as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         remedy = next((text for kind, text in REMEDIES if isinstance(error, kind)), "Run again: nothing was loaded")
-        raise SnapshotError(f"{named}: {doing} failed: {said[0]}. {remedy}") from error
+        raise SnapshotError(f"{named}: {doing} failed: {redact(said[0])}. {remedy}") from error
 
 
 def connect_source(source: SourceAddress) -> Connection:
@@ -105,6 +106,8 @@ def open_snapshot(source: SourceAddress, declared: Source, tables: list[Table]) 
     Those two are not covered by a snapshot (the table would look empty), so the locks come before it. What counts
     deletions is read before both: a deletion that the snapshot does not show must not be counted as seen.
     """
+    has_free_text = any(column.free_text for table in tables for column in table.columns)
+    card_key = CardKey.from_environment() if has_free_text else None
     named = f"source {declared.name} (connection {declared.connection})"
     opened: list[Connection] = []
     try:
@@ -131,7 +134,7 @@ def open_snapshot(source: SourceAddress, declared: Source, tables: list[Table]) 
             second.execute(BEGIN_READING)
             second.execute("set transaction snapshot %s", (exported,))
             shapes = {name: Shape(problem=problem) for name, problem in problems.items()}
-            shapes.update((table.name, inspect(first, table)) for table in readable)
+            shapes.update((table.name, inspect(first, table, card_key)) for table in readable)
             states = {table.name: read_state(first, table, shapes[table.name], counted) for table in readable}
         reach(Failpoint.SNAPSHOT_TAKEN)
         yield Reading(named, rows, totals, snapshot, horizon, next_xid, identity, shapes, states)

@@ -9,7 +9,8 @@ from typing import Any
 
 from psycopg2 import sql
 
-from tieout.sources import Source, Table, canonical_type
+from tieout.card_numbers import CardKey, masked
+from tieout.sources import Column, Source, Table, canonical_type
 
 # Only these have row versions with a transaction of their own (table, partitioned table, materialized view).
 KINDS_WITH_XMIN = ("r", "p", "m")
@@ -68,8 +69,11 @@ def unreadable(cursor: Any, declared: Source, tables: list[Table]) -> dict[str, 
     return problems
 
 
-def inspect(cursor: Any, table: Table) -> Shape:
-    """Compare a table's columns with the declaration. A domain counts as its base type; an enum may be read as text."""
+def inspect(cursor: Any, table: Table, card_key: CardKey | None = None) -> Shape:
+    """Compare a table's columns with the declaration. A domain counts as its base type; an enum may be read as text.
+
+    :param card_key: for the tokens of card numbers, which are masked in free text before they leave the source.
+    """
     cursor.execute(
         "select a.attname, format_type(b.oid, null), "
         "       format_type(b.oid, case when t.typtype = 'd' then t.typtypmod else a.atttypmod end), "
@@ -91,9 +95,9 @@ def inspect(cursor: Any, table: Table) -> Shape:
         columns[column.name] = f"{exact}{' not null' if not_null else ''}"
         declared = canonical_type(cursor, column.data_type)
         if is_enum and declared == "text":
-            expressions.append(sql.SQL("{}::text").format(sql.Identifier(column.name)))
+            expressions.append(_read(column, sql.SQL("{}::text").format(sql.Identifier(column.name)), card_key))
         elif declared == (exact if "(" in column.data_type else base):
-            expressions.append(sql.Identifier(column.name))
+            expressions.append(_read(column, sql.Identifier(column.name), card_key))
         else:
             problems.append(f"column {column.name} is {exact}, declared {column.data_type}")
     added = {name: exact for name, (_, exact, _, _) in present.items() if name not in table.column_names}
@@ -101,6 +105,10 @@ def inspect(cursor: Any, table: Table) -> Shape:
         return Shape(tuple(expressions), columns, added)
     hint = f" (new there: {', '.join(added)})" if added else ""
     return Shape(added=added, problem=_frozen(table, "; ".join(problems) + hint))
+
+
+def _read(column: Column, expression: sql.Composable, card_key: CardKey | None) -> sql.Composable:
+    return masked(expression, card_key) if column.free_text else expression
 
 
 def _frozen(table: Table, problems: str) -> str:

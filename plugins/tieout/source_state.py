@@ -17,7 +17,7 @@ from psycopg2 import sql
 from tieout.source_shape import Shape, source_identifier
 from tieout.sources import Source, Table
 
-DECLARED_ANEW = "other columns are declared"
+DECLARED_ANEW = "its columns are declared, or their card numbers masked, in another way"
 # A table with its partitions and other heirs, of which each has files and counters of its own.
 FAMILY = (
     "with recursive family (name, relid) as ("
@@ -33,7 +33,7 @@ class SourceState:
 
     ``files`` changes with TRUNCATE, VACUUM FULL and partitions that come and go; ``counted`` are rows deleted, and for
     an append table rows updated as well, since ``counted_since``; ``declared`` is a digest of the declaration's
-    columns; ``columns`` are the types as the source spells them.
+    columns and of how card numbers are masked in them; ``columns`` are the types as the source spells them.
     """
 
     files: str
@@ -109,6 +109,9 @@ def read_state(cursor: Any, table: Table, shape: Shape, counted: Counted) -> Sou
         (is_empty, *_) = cursor.fetchone()
     deleted, updated = counted.tables.get(table.name, (0, 0))
     columns = " ".join(f"{column.name} {column.data_type}" for column in table.columns)
+    for column, expression in zip(table.columns, shape.expressions, strict=False):  # none where there is a problem
+        if column.free_text:
+            columns += f" {expression.as_string(cursor)}"
     return SourceState(
         files=_digest(files), counted=deleted + (updated if table.mode == "append" else 0),
         counted_since=counted.since, is_empty=is_empty, declared=_digest(columns), columns=dict(shape.columns),

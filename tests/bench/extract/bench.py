@@ -34,6 +34,7 @@ PLUGINS = HERE.parents[2] / "plugins"
 SAMPLE_EVERY_S = 0.05
 PEER_TIMEOUT_S = 3600
 PIPE, PIPE_TOTALS, TIEOUT, TRANSPORT = "psql | psql", "psql | psql, totals", "tieout", "tieout, no totals"
+MASKED = "tieout, card numbers masked"
 UNINDEXED = ", no index"
 MEMORY_MAX_MB = 150
 
@@ -50,7 +51,10 @@ select i, i % 5000, 'ORD-' || md5(i::text), (array['card', 'wallet', 'bank_trans
        (array['visa', 'mastercard', null])[1 + i % 3], (array['NL', 'DE', 'GB', 'US', 'JP'])[1 + i % 5],
        (array['EUR', 'EUR', 'GBP', 'USD', 'JPY'])[1 + i % 5], 100 + i % 99900, 20 + i % 300,
        1 + (i % 1000)::numeric / 100000, i % 50 <> 0, (array['captured', 'refunded', 'settled'])[1 + i % 3],
-       'payment for order ' || i, timestamptz '2026-10-01' + i * interval '50 ms',
+       case when i % 1000 = 0 then 'paid by card ' || (array[
+           '4111111111111111', '5555 5555 5555 4444', '378282246310005', '6011-1111-1111-1117', '3530111333300000',
+           '30569309025904', '4242 4242 4242 4242', '2223003122003222'])[1 + i / 1000 % 8]
+           else 'payment for order ' || i end, timestamptz '2026-10-01' + i * interval '50 ms',
        timestamptz '2026-10-01' + i * interval '51 ms'
 from generate_series(1::bigint, %s) i;
 """
@@ -74,6 +78,9 @@ sources:
                  amounts: {amount_minor: currency, fee_minor: currency}}
         columns:
 """
+FREE_TEXT = "description"
+# One in so many of them holds a card number.
+CARDS_ONE_IN = 1000
 # Without totals it is the same code with the weighing left out on both sides, to show what the transport costs.
 CHILD = """
 import sys
@@ -81,13 +88,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 import psycopg2
 from psycopg2 import sql
-from tieout import batches, snapshot
+from tieout import batches, snapshot, source_copy
 from tieout.sources import load_registry
 source, warehouse, project, totals = sys.argv[1:]
 if totals == "without":
     nothing = batches.Totals(0, 0, {})
-    snapshot.totals_statement = lambda *_: sql.SQL("select 0")
-    snapshot.fold_totals = batches.raw_totals = lambda *_: nothing
+    source_copy.totals_statement = lambda *_: sql.SQL("select 0")
+    source_copy.fold_totals = batches.raw_totals = lambda *_: nothing
 day = datetime(2026, 10, 19, tzinfo=UTC)
 snapshot.take_snapshot(
     source, psycopg2.connect(warehouse), load_registry(Path(project)), "shop", day, day + timedelta(days=1), day
@@ -99,6 +106,10 @@ TOTALS = (
     "sum(('x' || left(md5(payment_id::text), 15))::bit(60)::bigint) from {} group by currency"
 )
 FACTS = "select count(*), sum(amount_minor), sum(fee_minor), max(updated_at) from {}"
+CARDS = (
+    "select count(*) filter (where description like '%{card %'), "
+    "count(*) filter (where description ~ '[0-9]{13}') from "
+)
 
 
 @dataclass(frozen=True)
@@ -118,18 +129,11 @@ class Bench:
         self.source, self.target = cluster.dsn("shop"), cluster.dsn("warehouse")
         for name in ("shop", "warehouse"):
             cluster.execute(f"create database {name}")
-        (scratch / "models").mkdir()
-        declared = "".join(
-            f"          - {{name: {name}, data_type: '{kind}', constraints: [{{type: not_null}}]}}\n"
-            if name == "payment_id"
-            else f"          - {{name: {name}, data_type: '{kind}'}}\n"
-            for name, kind in (column.split() for column in COLUMNS)
-        )
-        (scratch / "models" / "shop.yml").write_text(DECLARATION + declared)
+        self.plain, self.masking = _declare(scratch / "plain", ()), _declare(scratch / "masking", (FREE_TEXT,))
         with cluster.connect("warehouse") as connection:
             ensure_roles(connection)
             migrate(connection)
-            ensure_raw_tables(connection, load_registry(scratch))
+            ensure_raw_tables(connection, load_registry(self.plain))
         with cluster.connect("shop") as connection, connection.cursor() as cursor:
             cursor.execute(TABLE.replace("%s", str(rows)))
         cluster.execute("vacuum analyze shop.payments", "shop")
@@ -140,7 +144,8 @@ class Bench:
         with self.cluster.connect("warehouse") as connection, connection.cursor() as cursor:
             cursor.execute("truncate raw.shop_payments, ops.batches, ops.batch_totals cascade")
         self.cluster.execute("checkpoint")
-        settings = {"PYTHONPATH": str(PLUGINS)} if way.startswith(TIEOUT) else peers.QUIET
+        ours = {"PYTHONPATH": str(PLUGINS), "TIEOUT_CARD_KEY": "k" * 32}
+        settings = ours if way.startswith(TIEOUT) else peers.QUIET
         with tempfile.TemporaryFile("w+") as said:
             began = time.monotonic()
             client = psutil.Popen(
@@ -154,12 +159,17 @@ class Bench:
         copied = self._ask("warehouse", FACTS.format(target))
         if copied != self.facts:
             raise RuntimeError(f"{target} is not the source: {copied}, expected {self.facts}")
+        if way == MASKED:
+            cards = self._ask("warehouse", CARDS + target)
+            if cards != (self.rows // CARDS_ONE_IN, 0):
+                raise RuntimeError(f"{cards[0]} descriptions are masked, {cards[1]} hold a card number still")
         return Run(way, seconds, memory_mb)
 
     def command(self, way: str) -> list[str]:
-        if way in (TIEOUT, TRANSPORT):
-            totals = "with" if way == TIEOUT else "without"
-            return [sys.executable, "-c", CHILD, self.source, self.target, str(self.scratch), totals]
+        if way in (TIEOUT, TRANSPORT, MASKED):
+            project = self.masking if way == MASKED else self.plain
+            totals = "without" if way == TRANSPORT else "with"
+            return [sys.executable, "-c", CHILD, self.source, self.target, str(project), totals]
         out = f"copy (select 1::bigint, {NAMES} from shop.payments) to stdout (format binary)"
         into = f"copy raw.shop_payments (batch_id, {NAMES}) from stdin (format binary)"
         psql = shutil.which("psql", path=f"{self.cluster.bin}:{os.environ['PATH']}") or "psql"
@@ -186,6 +196,18 @@ class Bench:
         with self.cluster.connect(database) as connection, connection.cursor() as cursor:
             cursor.execute(query)
             return tuple(cursor.fetchone() or ())
+
+
+def _declare(project: Path, free_text: tuple[str, ...]) -> Path:
+    """Write the table's declaration into a project of its own, with these columns as free text."""
+    (project / "models").mkdir(parents=True)
+    lines = [DECLARATION]
+    for name, kind in (column.split() for column in COLUMNS):
+        rest = ", constraints: [{type: not_null}]" if name == "payment_id" else ""
+        rest += ", config: {meta: {free_text: true}}" if name in free_text else ""
+        lines.append(f"          - {{name: {name}, data_type: '{kind}'{rest}}}\n")
+    (project / "models" / "shop.yml").write_text("".join(lines))
+    return project
 
 
 def _peak_memory(client: psutil.Popen, deadline: float) -> int:
@@ -232,7 +254,7 @@ def main() -> None:
     runs: list[Run] = []
     notes: list[str] = []
     with server(given.rows) as bench:
-        ways = [PIPE, PIPE_TOTALS, TRANSPORT, TIEOUT]
+        ways = [PIPE, PIPE_TOTALS, TRANSPORT, TIEOUT, MASKED]
         for number in range(given.rounds):
             for way in ways[number % len(ways) :] + ways[: number % len(ways)]:
                 runs.append(bench.measure(way, bench.command(way), "raw.shop_payments"))
@@ -262,7 +284,7 @@ def main() -> None:
 
 
 def _tell(run: Run, rows: int) -> None:
-    print(f"{run.way:22} {run.seconds:7.1f} s {rows / run.seconds:12,.0f} rows/s {run.memory_mb:6.0f} MB", flush=True)
+    print(f"{run.way:28} {run.seconds:7.1f} s {rows / run.seconds:12,.0f} rows/s {run.memory_mb:6.0f} MB", flush=True)
 
 
 def summarise(runs: list[Run], rows: int, rounds: int, notes: list[str]) -> dict[str, object]:
@@ -289,6 +311,7 @@ def summarise(runs: list[Run], rows: int, rounds: int, notes: list[str]) -> dict
         "transport_vs_psql": ratio(TRANSPORT, PIPE),
         "verified_vs_psql": ratio(TIEOUT, PIPE),
         "verified_vs_psql_with_totals": ratio(TIEOUT, PIPE_TOTALS),
+        "masked_vs_verified": ratio(MASKED, TIEOUT),
         "fastest_other": fastest,
         "verified_vs_fastest_other": round(
             figures[TIEOUT + UNINDEXED]["rows_per_s"] / others[fastest], 1
@@ -318,7 +341,8 @@ def as_table(result: dict[str, object], notes: list[str]) -> str:
         "",
         f"Within a round: the transport alone {result['transport_vs_psql']}, verified on both sides "
         f"{result['verified_vs_psql']} of psql's rate, {result['verified_vs_psql_with_totals']} of psql's with the "
-        "same totals taken by hand.",
+        "same totals taken by hand. Card numbers looked for in one column, and found in one row of "
+        f"{CARDS_ONE_IN:,}: {result['masked_vs_verified']} of the verified rate.",
         *(f"{note}." for note in notes),
     ]
     return "\n".join(lines) + "\n"

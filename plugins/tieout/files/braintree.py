@@ -4,6 +4,10 @@ What reaches the bank is a disbursement: all of a merchant account in one curren
 Only what a disbursement date is named for, and no hold, is sent on; the rest is counted. Braintree bills its fees
 apart, so the disbursed amount is the gross one. A report of disputes says what is contested and not what was taken,
 and is refused. A line's number is the number of its object.
+
+Times carry their offset (UTC); amounts are major units by ISO 4217. Nothing totals a search result: what checks it is
+the bank's entry of the disbursement. Fee reports hold estimates and are refused.
+(developer.paypal.com/braintree/docs/reference/response/transaction-level-fee-report-row)
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ SAID_FIRST = frozenset(
 )
 REPEATED = ("Bal",)
 OPENING, PREVIOUS_CLOSING, INTERIM, CLOSING = "OPBD", "PRCD", "ITBD", "CLBD"
+STATUSES = ("BOOK", "PDNG", "INFO", "FUTR")  # booked, pending, for information, booked on a day to come
 SIGNS = {"CRDT": False, "DBIT": True}
 NO_REFERENCE = ("NOTPROVIDED", "NONREF", "")
 MESSAGE = re.compile(r"camt\.05[234]\.\d{3}\.\d{2}", re.ASCII)
@@ -189,14 +190,14 @@ class _Statement:
         if not text:
             raise Rejected("amount missing", line=line, column=f"{column}/Amt", expected="one amount",
                            found="several" if isinstance(element, list) else "none")  # fmt: skip
-        indicator = _text(value, "CdtDbtInd") or ""
-        if indicator not in SIGNS:
+        indicator = value.get("CdtDbtInd") if isinstance(value, dict) else None
+        if not isinstance(indicator, str) or indicator not in SIGNS:
             raise Rejected(
                 "neither credit nor debit",
                 line=line,
                 column=f"{column}/CdtDbtInd",
                 expected="CRDT or DBIT",
-                found=indicator,
+                found=str(indicator or ""),
             )
         currency = str(element["@Ccy"]) if isinstance(element, dict) and "@Ccy" in element else ""
         if text.startswith("-"):
@@ -216,7 +217,7 @@ class _Statement:
         self.sides["TtlNtries"].add(abs(amount.exact))
         self.sides["TtlCdtNtries" if amount.exact >= 0 else "TtlDbtNtries"].add(abs(amount.exact))
         self.tally.add(currency, amount.minor or 0, amount.exact)
-        status = _text(value, "Sts", "Cd") or _text(value, "Sts") or "BOOK"
+        status = self._status(value, line)
         if status == "BOOK":
             self.booked[currency] = self.booked.get(currency, Decimal(0)) + amount.exact
         if self.kind != "statement" or status != "BOOK":
@@ -249,6 +250,15 @@ class _Statement:
             ),
             document_of(self.number, self.account, self.currency, self.closing_date, self.name),
         )
+
+    def _status(self, entry: Json, line: int) -> str:
+        """BOOK where the entry has no status; one that nobody knows is noted."""
+        if not isinstance(entry, dict) or "Sts" not in entry:
+            return "BOOK"
+        status = _text(entry, "Sts", "Cd") or _text(entry, "Sts") or ""
+        if status not in STATUSES:
+            self._note("unknown status", line, "Ntry/Sts", ", ".join(STATUSES), status)
+        return status
 
     def close(self, pages: Pages) -> None:
         """The statement is whole: check it and send its row on."""

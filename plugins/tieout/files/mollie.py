@@ -4,6 +4,10 @@ Every transaction has result = initial + deductions, and the page counts what it
 the addresses of itself and its neighbours. Pages may overlap, so each transaction is a document: it is loaded once.
 The settlement resource sums a settlement up by payment method, rounded, and names no payment: it is refused.
 A line's number is the number of its transaction.
+
+Times carry their offset (UTC); amounts are major units by ISO 4217. A settlement's export as CSV aggregates the costs
+per settlement and its columns are not documented: the balance's transactions have each of them.
+(docs.mollie.com/reference/list-balance-transactions, docs.mollie.com/docs/settlement-report)
 """
 
 from __future__ import annotations

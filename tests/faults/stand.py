@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -32,8 +30,6 @@ ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "plugins" / "files" / "fixtures"
 DAY = datetime(2026, 10, 19, tzinfo=UTC)
 AS_OF = datetime(2026, 10, 21, 4, tzinfo=UTC)
-# Long enough to see which point was reached and to stop the process there, on a busy machine.
-FREEZE_WITHIN_S = 2.0
 CHILD_TIMEOUT_S = 120
 
 DECLARATION = """
@@ -83,6 +79,13 @@ update shop.orders set amount_minor = amount_minor + 1 where order_id % 5 = 0;
 delete from shop.orders where order_id = 3;
 insert into shop.orders select i, i * 7, 'EUR', repeat(md5(i::text), 30) from generate_series(501, 1500) i;
 insert into shop.lines select i, 1 from generate_series(501, 1500) i;
+"""
+# How a point is armed at which a child stands still until it is thawed: a sleep that is a stop, so nobody hurries.
+FROZEN = "sleep:999"
+PRELUDE = """
+import os, signal, time
+nap = time.sleep
+time.sleep = lambda seconds: os.kill(os.getpid(), signal.SIGSTOP) if seconds == 999 else nap(seconds)
 """
 # With "-" for the warehouse, one load a line of standard input. Printed: from when to when, and what came of it.
 EXTRACT = """
@@ -146,7 +149,7 @@ class Child:
 
     def __init__(self, code: str, arguments: list[str], failpoints: str, environment: dict[str, str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
+            [sys.executable, "-c", PRELUDE + code, *arguments],
             env={**os.environ, VARIABLE: failpoints, "PYTHONPATH": str(ROOT / "plugins"), **environment},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -154,13 +157,13 @@ class Child:
         self.printed = ""
 
     def freeze_at(self, point: Failpoint) -> None:
-        """Stop the process where it sleeps at a point (armed with :data:`FROZEN`), until :meth:`thaw`."""
+        """Wait until the process stands still at a point, which is armed with :data:`FROZEN`."""
         assert self.process.stderr is not None
         line = self.process.stderr.readline()
-        reached = time.monotonic()
         assert line == f"reached {point.value}\n", line + self.process.stderr.read()
-        self.process.send_signal(signal.SIGSTOP)
-        assert time.monotonic() - reached < FREEZE_WITHIN_S, "stopped too late to know where it is"
+        found = os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert found is not None
+        assert found.si_code == os.CLD_STOPPED, "it went on"
 
     def thaw(self) -> None:
         """Let a stopped process go on."""
@@ -190,10 +193,6 @@ class Child:
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate()
-
-
-# How a point is armed at which a test wants to freeze a child: when it goes on, the sleep is over.
-FROZEN = f"sleep:{FREEZE_WITHIN_S}"
 
 
 @dataclass
@@ -435,14 +434,20 @@ class Landing:
         stand.cluster.execute("create database empty_books")
         fill_warehouse(stand.cluster, "empty_books", registry)
         stand.cluster.execute(f"create database {landing.template} template empty_books")
-        shutil.copy(FIXTURES / "adyen.csv", landing.folder / "1.csv")
-        assert [outcome.outcome for outcome in landing.load(landing.template)] == ["loaded"]
         # A statement and its entries: two tables of one file.
-        shutil.copy(FIXTURES / "camt053.xml", landing.folder / "2.xml")
+        statement = (FIXTURES / "camt053.xml").read_text()
+        (landing.folder / "1.xml").write_text(statement)
+        assert [outcome.outcome for outcome in landing.load(landing.template)] == ["loaded"]
+        # Delivered again, with another reference on an entry: a row is gone, and one is new.
+        assert "E2E-1" in statement
+        (landing.folder / "2.xml").write_text(statement.replace("E2E-1", "E2E-2"))
         quiet = stand.clone(landing.template)
         landing.states.append(landing.digest(quiet))
         assert [outcome.outcome for outcome in landing.load(quiet)] == ["known", "loaded"]
         landing.states.append(landing.digest(quiet))
+        assert stand.ask(quiet, "select is_deleted, count(*) from raw.bank_entries group by 1 order by 1") == [
+            (False, 4), (True, 1)
+        ]  # fmt: skip
         (landing.folder / "3.csv").write_text("nobody knows this format\n")
         assert landing.again(quiet) == 1
         landing.states.append(landing.digest(quiet))
@@ -461,7 +466,10 @@ def _landing_state(registry: Registry) -> dict[str, str]:
     return {
         **state,
         "files": "select to_jsonb(f) - 'file_id' from ops.files f",
-        "documents": f"select {of_file.format('d')}, to_jsonb(d) - 'file_id' from ops.documents d",
+        "documents": f"select {of_file.format('d')}, (select f.sha256 from ops.files f where f.file_id = "
+        "d.superseded_by), to_jsonb(d) - array['file_id', 'superseded_by'] from ops.documents d",
+        "actions": f"select {of_file.format('a')}, to_jsonb(a) - array['action_id', 'file_id', 'acted_at'] "
+        "from ops.file_actions a",
         "batches": f"select {of_file.format('b')}, to_jsonb(b) - array['batch_id', 'file_id', 'loaded_at'] "
         "from ops.batches b",
         "totals": "select b.table_name, to_jsonb(t) - 'batch_id' from ops.batch_totals t "

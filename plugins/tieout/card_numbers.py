@@ -20,12 +20,12 @@ import hmac
 import logging
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from psycopg2 import sql
 
-from tieout.sources import BATCH_ID, IS_DELETED, Table, raw_identifier
+from tieout.sources import BATCH_ID, IS_DELETED, Column, Table, raw_identifier
 
 KEY_VARIABLE = "TIEOUT_CARD_KEY"
 KEY_CHARS_MIN = 32
@@ -79,6 +79,9 @@ _ISSUED = "^(?:{})".format(
         for network in NETWORKS
     )
 )
+# What tells quickest that bytes of text have no number of that length: digits are made alike, separators dropped.
+_DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(".") for byte in range(256))
+_LONG_NUMBER = b"0" * DIGITS_MIN
 _suspect, _run, _group, _issued = map(re.compile, (_SUSPECT, _RUN, "[0-9]+", _ISSUED))
 
 
@@ -172,6 +175,67 @@ def mask(text: str, key: CardKey | None, ids: Collection[str] = ()) -> tuple[str
 def redact(text: str) -> str:
     """The text without card numbers, for messages: masked, without tokens."""
     return mask(text, None)[0]
+
+
+def redacted(texts: Sequence[str]) -> Sequence[str]:
+    """:func:`redact` for many texts, cheap where none of them has a long number."""
+    return list(map(redact, texts)) if _has_long_number(texts) else texts
+
+
+class FreeText:
+    """The free text of one table of files: masked by the block of rows, and what was masked counted.
+
+    A text holds the ids of its own row, too, where it is the record as it stood in the file. They are assigned by
+    systems, and stay.
+
+    :param columns: of the rows, in order.
+    """
+
+    def __init__(self, columns: Sequence[Column], key: CardKey | None) -> None:
+        self.rows = 0
+        self.columns: dict[str, int] = {}
+        self._key = key
+        self._texts = {at: column.name for at, column in enumerate(columns) if column.free_text}
+        self._ids = [at for at, column in enumerate(columns) if column.data_type == "text" and not column.free_text]
+
+    def mask(self, block: list[Sequence[Any]]) -> None:
+        """Mask the free text of some rows, which are given as columns, in place."""
+        rows: set[int] = set()
+        for at, name in self._texts.items():
+            if not _has_long_number(filter(None, block[at])):
+                continue
+            ids = zip(*(block[one] for one in self._ids), strict=True) if self._ids else ((),) * len(block[at])
+            texts, found = self._masked(block[at], ids)
+            if found:
+                block[at] = texts
+                self.columns[name] = self.columns.get(name, 0) + len(found)
+                rows |= found
+        self.rows += len(rows)
+
+    def _masked(
+        self, texts: Sequence[str | None], ids: Iterable[tuple[str | None, ...]]
+    ) -> tuple[list[str | None], set[int]]:
+        long_ids = [{one for one in of_row if one and len(one) >= DIGITS_MIN} for of_row in ids]
+        others = []
+        for text, known in zip(texts, long_ids, strict=True):
+            other = text or ""
+            for one in known:
+                other = other.replace(one, ".")
+            others.append(other)
+        if not _has_long_number(others):
+            return list(texts), set()
+        masked, found = list(texts), set()
+        for row, (text, known) in enumerate(zip(texts, long_ids, strict=True)):
+            if text:
+                masked[row], masks = mask(text, self._key, known)
+                if masks:
+                    found.add(row)
+        return masked, found
+
+
+def _has_long_number(texts: Iterable[str]) -> bool:
+    """Whether the texts may hold a card number; where not, they do not. A tenth of a microsecond for 100 characters."""
+    return _LONG_NUMBER in "\t".join(texts).encode(errors="replace").translate(_DIGITS, b" -")
 
 
 def _mask(digits: str, numbers: list[str], key: CardKey | None) -> str:

@@ -17,6 +17,7 @@ from psycopg2 import sql
 from tieout.card_numbers import (
     CardKey,
     CardKeyError,
+    FreeText,
     hmac_sha256_sql,
     is_card_number,
     luhn,
@@ -25,6 +26,7 @@ from tieout.card_numbers import (
     redact,
 )
 from tieout.postgres import Cluster
+from tieout.sources import Column
 
 SECRET = "0123456789abcdef0123456789abcdef"
 KEY = CardKey(SECRET)
@@ -210,6 +212,36 @@ def test_the_source_masks_as_python_does(source: Any, given_texts: list[str], wi
         assert masks or stored is text
         assert not left(stored)
         assert mask(stored, key) == (stored, 0)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(st.none() | texts, texts, st.sampled_from(["8835123412341236", VISA, None])), max_size=20),
+    st.booleans(),
+)
+def test_blocks_are_masked_as_their_texts_are(rows: list[tuple[str | None, str, str | None]], ids: bool) -> None:
+    columns = [Column("note", "text", False, True), Column("record", "text", True, True)]
+    free_text = FreeText([*columns, *([Column("psp_reference", "text", False)] if ids else [])], KEY)
+    block: list[Any] = [[row[at] for row in rows] for at in range(3 if ids else 2)]
+    free_text.mask(block)
+    expected = [
+        [text if text is None else mask(text, KEY, {row[2]} if ids and row[2] else ()) for text in row[:2]]
+        for row in rows
+    ]
+    assert [list(pair) for pair in zip(block[0], block[1], strict=True)] == [
+        [one and one[0] for one in row] for row in expected
+    ]
+    assert free_text.rows == sum(any(one and one[1] for one in row) for row in expected)
+    found = {name: sum(bool(row[at] and row[at][1]) for row in expected) for at, name in enumerate(("note", "record"))}
+    assert free_text.columns == {name: count for name, count in found.items() if count}
+
+
+def test_the_id_of_a_line_stays_in_its_record() -> None:
+    free_text = FreeText([Column("psp_reference", "text", False), Column("record", "text", True, True)], None)
+    block = [[VISA, VISA], [f"{VISA},paid", f"{VISA},paid with 5555 5555 5555 4444"]]
+    free_text.mask(block)
+    assert block[1] == [f"{VISA},paid", f"{VISA},paid with {{card 555555******4444}}"]
+    assert (free_text.rows, free_text.columns) == (1, {"record": 1})
 
 
 def test_a_thousand_cards_of_all_networks_leave_nothing(source: Any) -> None:

@@ -151,6 +151,14 @@ def test_every_cut_of_an_archive_is_refused(tmp_path: Path) -> None:
                 unpack(path, "cut", tmp_path / f"{len(whole)}-{size}")
 
 
+def test_what_the_directory_admits_is_refused_before_a_byte_is_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(zipped(GOOD, ("bomb", b"0" * 90_000)))
+    with pytest.raises(RefusedArchive, match="unpacks to more than 20 times"):
+        unpack(path, path.name, tmp_path / "out", SMALL)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_directory_that_lies_about_sizes_is_found_out(tmp_path: Path) -> None:
     """The header says ten bytes, the stream holds a bomb: what comes out is counted, not what was promised."""
     data = bytearray(zipped(("bomb", b"0" * 90_000)))

@@ -157,9 +157,7 @@ Buckets = dict[int, tuple[int, int]]
 def _both_sides(reading: Reading, warehouse: Connection, table: Table) -> tuple[Buckets, Buckets]:
     """Bucket -> (rows, sum of the rows' hashes), of the source's rows and of raw's latest living versions."""
     everything = source_rows(table, reading.shapes[table.name], sql.SQL("true"))
-    latest = sql.SQL("(select * from {} where not {}) latest").format(
-        _latest(table, sql.SQL("true")), sql.Identifier(IS_DELETED)
-    )
+    latest = _latest(table, sql.SQL("true"))
 
     def weigh_source() -> Buckets:
         with source_errors(reading.named, f"comparing {table.name}"), reading.totals.cursor() as cursor:
@@ -178,9 +176,11 @@ def _both_sides(reading: Reading, warehouse: Connection, table: Table) -> tuple[
 
 
 def _bucket_statement(table: Table, relation: sql.Composable, alias: str) -> sql.Composed:
-    return sql.SQL("select {} as bucket, count(*), sum({}) from {} group by bucket").format(
-        _bucket(table, alias), hashed(row_text(table.column_names, alias), HEX_DIGITS), relation
-    )
+    # Without the offset Postgres would carry whole rows, not two numbers, into the grouping.
+    return sql.SQL(
+        "select bucket, count(*), sum(weight) from (select {} as bucket, {} as weight from {} offset 0) weighed "
+        "group by bucket"
+    ).format(_bucket(table, alias), hashed(row_text(table.column_names, alias), HEX_DIGITS), relation)
 
 
 def _bucket(table: Table, alias: str | None) -> sql.Composed:
@@ -192,11 +192,17 @@ def _in_buckets(table: Table, buckets: Collection[int], alias: str | None = None
 
 
 def _latest(table: Table, condition: sql.Composable) -> sql.Composed:
-    """The latest version of every key that raw has, where ``condition``."""
-    keys = sql.SQL(", ").join(map(sql.Identifier, table.key))
-    return sql.SQL("(select distinct on ({0}) * from {1} where {2} order by {0}, {3} desc) versions").format(
-        keys, raw_identifier(table), condition, sql.Identifier(BATCH_ID)
+    """The latest version of every key that raw has alive, where ``condition``; a relation named latest."""
+    same_key = sql.SQL(" and ").join(
+        sql.SQL("newer.{0} = version.{0}").format(sql.Identifier(name)) for name in table.key
     )
+    return sql.SQL(
+        "(select * from {raw} version where {condition} and not {gone} and not exists ("
+        "select from {raw} newer where {same_key} and newer.{batch} > version.{batch})) latest"
+    ).format(
+        raw=raw_identifier(table), condition=condition, gone=sql.Identifier(IS_DELETED), same_key=same_key,
+        batch=sql.Identifier(BATCH_ID),
+    )  # fmt: skip
 
 
 def _bury(cursor: Any, table: Table, batch_id: int, buckets: Collection[int]) -> Totals:
@@ -210,14 +216,13 @@ def _bury(cursor: Any, table: Table, batch_id: int, buckets: Collection[int]) ->
     )
     statement = sql.SQL(
         "with gone as (insert into {raw} ({names}) select {number}, true, {values} from {latest} "
-        "where not {deleted} and {batch} <> {number} returning *) "
+        "where {batch} <> {number} returning *) "
     ).format(
         raw=raw_identifier(table),
         names=names,
         number=sql.Literal(batch_id),
         values=values,
-        latest=_latest(table, _in_buckets(table, buckets)),
-        deleted=sql.Identifier(IS_DELETED),
+        latest=_latest(table, _in_buckets(table, buckets, "version")),
         batch=sql.Identifier(BATCH_ID),
     )
     cursor.execute(statement + totals_statement(table, sql.SQL("gone"), sql.SQL("true")))

@@ -16,7 +16,7 @@ from tieout.batches import SESSION_SPELLING
 from tieout.card_numbers import CardKey, redact
 from tieout.failpoints import Failpoint, reach
 from tieout.source_identity import source_identity
-from tieout.source_shape import Shape, inspect, source_identifier, unreadable
+from tieout.source_shape import Shape, inspect, relation_kinds, source_identifier, unreadable
 from tieout.source_state import SourceState, count_changes, read_state
 from tieout.sources import Source, Table
 
@@ -122,10 +122,9 @@ def open_snapshot(source: SourceAddress, declared: Source, tables: list[Table]) 
             problems = unreadable(first, declared, tables)
             readable = [table for table in tables if table.name not in problems]
             counted = count_changes(first, declared)
+            kinds = relation_kinds(first, declared, readable)
             first.execute(BEGIN_READING)
-            if readable:
-                names = sql.SQL(", ").join(map(source_identifier, readable))
-                first.execute(sql.SQL("lock table {} in access share mode").format(names))
+            _lock(first, readable, kinds)
             first.execute(
                 "select pg_export_snapshot(), s::text, pg_snapshot_xmin(s)::text::bigint, "
                 "pg_snapshot_xmax(s)::text::bigint from pg_current_snapshot() s"
@@ -141,6 +140,19 @@ def open_snapshot(source: SourceAddress, declared: Source, tables: list[Table]) 
     finally:
         for connection in opened:
             connection.close()
+
+
+def _lock(cursor: Any, tables: list[Table], kinds: Mapping[str, str]) -> None:
+    """Hold the tables as they are until the transaction's end; nothing may be looked at before LOCK TABLE.
+
+    A materialized view cannot be locked by name, only by being looked at; a foreign table's rows are another server's.
+    """
+    named = [source_identifier(table) for table in tables if kinds.get(table.name, "r") in ("r", "p", "v")]
+    if named:
+        cursor.execute(sql.SQL("lock table {} in access share mode").format(sql.SQL(", ").join(named)))
+    for table in tables:
+        if kinds.get(table.name) == "m":
+            cursor.execute(sql.SQL("select from {} limit 0").format(source_identifier(table)))
 
 
 def within_reach(next_xid: int, horizon: int) -> bool:

@@ -46,6 +46,16 @@ def source_rows(table: Table, shape: Shape, condition: sql.Composable) -> sql.Co
     return sql.SQL("(select {} from {} where {}) source_rows").format(columns, source_identifier(table), condition)
 
 
+def relation_kinds(cursor: Any, declared: Source, tables: list[Table]) -> dict[str, str]:
+    """Table to its kind as the catalogue has it: r, p, m, v or f."""
+    cursor.execute(
+        "select c.relname, c.relkind::text from pg_class c join pg_namespace n on n.oid = c.relnamespace "
+        "where n.nspname = %s and c.relname = any(%s)",
+        (declared.schema, [table.name for table in tables]),
+    )
+    return dict(cursor.fetchall())
+
+
 def unreadable(cursor: Any, declared: Source, tables: list[Table]) -> dict[str, str]:
     """Tables that cannot be read at all -> why."""
     cursor.execute(
@@ -75,12 +85,16 @@ def inspect(cursor: Any, table: Table, card_key: CardKey | None = None) -> Shape
     :param card_key: for the tokens of card numbers, which are masked in free text before they leave the source.
     """
     cursor.execute(
-        "select a.attname, format_type(b.oid, null), "
-        "       format_type(b.oid, case when t.typtype = 'd' then t.typtypmod else a.atttypmod end), "
-        "       b.typtype = 'e', a.attnotnull or t.typnotnull "
-        "from pg_attribute a join pg_type t on t.oid = a.atttypid "
-        "join pg_type b on b.oid = coalesce(nullif(t.typbasetype, 0), t.oid) "
-        "where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum",
+        "select a.attname, format_type(b.oid, null), format_type(b.oid, b.modifier), b.typtype = 'e', b.not_null "
+        "from pg_attribute a cross join lateral ("
+        "    with recursive below as ("
+        "        select oid, typtype, typbasetype, typtypmod, a.atttypmod as modifier, "
+        "               a.attnotnull or typnotnull as not_null from pg_type where oid = a.atttypid "
+        "        union all "
+        "        select t.oid, t.typtype, t.typbasetype, t.typtypmod, below.typtypmod, below.not_null or t.typnotnull "
+        "        from below join pg_type t on t.oid = below.typbasetype where below.typtype = 'd'"
+        "    ) select * from below where typtype <> 'd'"
+        ") b where a.attrelid = %s::regclass and a.attnum > 0 and not a.attisdropped order by a.attnum",
         (source_identifier(table).as_string(cursor),),
     )
     present = {name: rest for name, *rest in cursor.fetchall()}

@@ -315,28 +315,30 @@ def _add_people(suggestion: Suggestion) -> None:
     for column in suggestion.columns:
         kind = _base(column)
         said = suggestion.why.setdefault
-        if CARD_NUMBER.search(column.name) and kind in TEXT_TYPES:
+        is_card_number = bool(CARD_NUMBER.search(column.name)) and kind in (*TEXT_TYPES, "bigint", "numeric")
+        if is_card_number or _is_personal(column, name):
             personal.append(column.name)
-            free_text.append(column.name)
+        if is_card_number:
             said(f"column {column.name}", "looks like a card number: free_text keeps its first six and last four only")
-        elif _is_personal(column, name):
-            personal.append(column.name)
         if FREE_TEXT.search(column.name) and kind in TEXT_TYPES:
-            free_text.append(column.name)
             said(f"column {column.name}", "people type here: card numbers are looked for and masked (free_text)")
+            free_text.append(column.name)
+        elif is_card_number:
+            free_text.append(column.name)
         if kind in DOCUMENT_TYPES:
             said(f"column {column.name}", "may hold anything, people and card numbers too, and is not masked: needed?")
             suggestion.remarks.append(f"{column.name}: {kind} is not masked")
     suggestion.personal = tuple(personal)
     for column in suggestion.columns:
-        if column.name in free_text and column.data_type != "text":
+        # A key stays as it is: a masked one would be another.
+        if column.name in free_text and (column.data_type != "text" or column.name in suggestion.key):
+            what = "a part of the key" if column.name in suggestion.key else column.seen_as
             suggestion.why[f"column {column.name}"] = (
-                f"people type here, or it is a card number, but only type text is masked, not {column.seen_as}"
+                f"people type here, or it is a card number, but only type text is masked, not {what}"
             )
-            suggestion.remarks.append(f"{column.name}: {column.seen_as} is not masked, text would be")
-    suggestion.free_text = tuple(
-        column.name for column in suggestion.columns if column.name in free_text and column.data_type == "text"
-    )
+            suggestion.remarks.append(f"{column.name}: {what} is not masked")
+            free_text.remove(column.name)
+    suggestion.free_text = tuple(free_text)
     if personal:
         suggestion.classification = "personal"
         suggestion.why["classification"] = (

@@ -7,10 +7,11 @@ batches with equal sums and other rows apart. Sums are integers, so their order 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import psycopg2
@@ -232,8 +233,14 @@ def key_hash_of(values: Iterable[object]) -> int:
 
     Takes text, whole numbers and dates, which read the same in Python and in SQL.
     """
-    text = KEY_SEPARATOR.join(map(str, values))
-    return int(hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()[:HEX_DIGITS], 16)
+    return key_hash_of_columns([[value] for value in values])
+
+
+def key_hash_of_columns(columns: Sequence[Sequence[object]]) -> int:
+    """The sum of :func:`key_hash_of` over rows that are given by their key columns."""
+    texts = map(KEY_SEPARATOR.join, zip(*(map(str, column) for column in columns), strict=True))
+    md5 = partial(hashlib.md5, usedforsecurity=False)
+    return sum([int(md5(text.encode()).hexdigest()[:HEX_DIGITS], 16) for text in texts])
 
 
 def compare_totals(table: Table, expected: Totals, found: Totals, expected_at: str, found_at: str) -> None:

@@ -7,6 +7,7 @@ where a person or a file needs a decimal point. What cannot be read exactly is r
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from functools import lru_cache
 
@@ -23,9 +24,19 @@ WITHDRAWN_EXPONENTS = dict.fromkeys(
     ("ATS", "BGN", "CYP", "DEM", "EEK", "FIM", "FRF", "HRK", "IEP", "LTL", "LVL", "MTL", "NLG", "SIT", "SKK"), 2
 )
 
+# Fewer digits than this are no number beyond a bigint.
+SAFE_DIGITS = 19
 # No amount that fits a bigint has more digits; the limit keeps hostile text away from int().
 _DIGITS = r"(-?)(\d{0,40})(?:%s(\d{0,40}))?"
 _PATTERNS = {separator: re.compile(_DIGITS % re.escape(separator), re.ASCII) for separator in (".", ",")}
+
+
+# Amounts with all their decimals and no more digits than a bigint surely has, between commas.
+_PLAIN = {
+    decimals: re.compile(rf"-?{digits}(?:,-?{digits})*+", re.ASCII)
+    for decimals, digits in ((0, r"\d{1,15}"), (2, r"\d{1,15}\.\d{2}"), (3, r"\d{1,15}\.\d{3}"))
+}
+_ZEROS = {decimals: "0." + "0" * decimals if decimals else "0" for decimals in range(9)}
 
 
 class AmountError(ValueError):
@@ -70,6 +81,16 @@ def to_minor(text: str, currency: str, *, provider: str | None = None, separator
 
     :raises AmountError: for anything else, and beyond the range of a bigint.
     """
+    whole, _, fraction = text.partition(separator)
+    digits = whole + fraction
+    # Nearly every amount is digits with all the currency's decimals; the pattern is the rule for all others.
+    if (
+        len(digits) < SAFE_DIGITS
+        and digits.isdigit()
+        and digits.isascii()
+        and len(fraction) == exponent(currency, provider)
+    ):
+        return int(digits)
     match = _PATTERNS[separator].fullmatch(text)
     if match is None or not (match[2] or match[3]):
         raise AmountError(f"a plain decimal number with {separator!r} before the decimals", text)
@@ -79,6 +100,26 @@ def to_minor(text: str, currency: str, *, provider: str | None = None, separator
         raise AmountError(f"at most {decimals} decimals, as {currency} has", text)
     minor = int(match[2] + fraction[:decimals].ljust(decimals, "0") or "0")
     return in_range(-minor if match[1] else minor)
+
+
+def to_minor_all(texts: Sequence[str], currencies: Sequence[str], *, provider: str | None = None) -> list[int]:
+    """:func:`to_minor` for many amounts, each in its currency; a blank text is 0.
+
+    :raises AmountError: one of them is no exact amount.
+    """
+    if texts.count("") == len(texts):
+        return [0] * len(texts)
+    currency = currencies[0]
+    if currencies.count(currency) == len(currencies):
+        decimals = exponent(currency, provider)
+        written = [text or _ZEROS[decimals] for text in texts] if "" in texts else texts
+        whole = ",".join(written)
+        # Nearly all are digits with all the currency's decimals; to_minor is the rule for all others.
+        if decimals in _PLAIN and whole.count(",") == len(texts) - 1 and _PLAIN[decimals].fullmatch(whole):
+            return list(map(int, whole.replace(".", "").split(",")))
+    return [
+        to_minor(text, each, provider=provider) if text else 0 for text, each in zip(texts, currencies, strict=True)
+    ]
 
 
 def whole_number(text: str) -> int:

@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -136,9 +137,9 @@ def outcome(path: Path) -> dict[str, str]:
     """What the readers make of a file, under the keys of ``OUTCOME``; names out of the file are left out."""
     rows = 0
 
-    def count(table: str, row: tuple[Any, ...]) -> None:
+    def count(table: str, some: Sequence[tuple[Any, ...]]) -> None:
         nonlocal rows
-        rows += 1
+        rows += len(some)
 
     refused: files.Rejected | None = None
     try:

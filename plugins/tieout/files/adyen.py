@@ -7,16 +7,19 @@ with a debit and a credit column of which one is filled. Types are kept exactly 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import repeat
+from operator import add, mul, sub
 from pathlib import Path
+from typing import NoReturn
 
 from tieout.files.batches import Batches
 from tieout.files.lines import CsvFile, Header
-from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, amount, bounded, refuse_amount
+from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, amount, bounded, or_none, refuse_amount
 from tieout.files.zones import OFFSETS, ZONE_REMEDY
-from tieout.money import AmountError, exact
+from tieout.money import AmountError, exact, to_minor_all
 
 PROCESSOR = "adyen"
 FEES = ("Commission (NC)", "Markup (NC)", "Scheme Fees (NC)", "Interchange (NC)")
@@ -27,11 +30,18 @@ REQUIRED = (
 )  # fmt: skip
 # Newer reports say when the line was booked; older ones only when it was created.
 BOOKED = ("Booking Date", "Booking Date TimeZone")
+CREATED = ("Creation Date", "TimeZone")
+NET, GROSS = ("Net Debit (NC)", "Net Credit (NC)"), ("Gross Debit (GC)", "Gross Credit (GC)")
+NEVER_BLANK = ("Merchant Account", "Type", "Net Currency", "Batch Number")
 PAYOUT = "merchantpayout"
 # A payout is announced as "TX2342222277XT batch 2, SomeAccount"; the bank statement echoes the first word.
 PAYOUT_REFERENCE = re.compile(r"(TX[0-9A-Za-z]+)\b")
 
+known_rate = lru_cache(maxsize=1 << 10)(exact)
 TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}", re.ASCII)
+
+
+Pick = Callable[[list[str]], tuple[str, ...]]
 
 
 def recognises(header: list[str]) -> bool:
@@ -55,121 +65,193 @@ def read(path: Path, sink: Sink) -> Tally:
 
 def _read(path: Path, tally: Tally) -> None:
     source = CsvFile(path)
-    records = iter(source)
-    line, names = next(records)
+    line, names = source.header()
     header = Header(names, line, REQUIRED)
     if source.cut:
         raise Rejected("the file ends within its header", line=line)
     tally.headers[source.text] = None
-    last_needed = max(header.positions[name] for name in REQUIRED)
+    pick = header.picker((*REQUIRED, *BOOKED))
     batches = Batches(tally)
-    for line, cells in records:
-        row = dict(zip(header.names, header.fitted(cells, line, last_needed, source.cut), strict=True))
-        settlement = _line(row, line, source.text)
-        tally.accounts.add(settlement.processor_account)
-        tally.seen(settlement.booked_at.date())
-        batches.add(settlement, settlement.record_type.lower() == PAYOUT)
+    for block in source.blocks():
+        for lines in header.made(block, REQUIRED, BOOKED, partial(_lines, pick)):
+            tally.accounts.update([settlement.processor_account for settlement in lines])
+            for booked_at in {settlement.booked_at for settlement in lines}:
+                tally.seen(booked_at.date())
+            kinds = {kind for kind in {settlement.record_type for settlement in lines} if kind.lower() == PAYOUT}
+            payouts = [settlement.line_no for settlement in lines if settlement.record_type in kinds] if kinds else ()
+            batches.add_all(lines, payouts)
     batches.close()
 
 
-def _line(row: dict[str, str], line: int, record: str) -> SettlementLine:
-    for column in ("Merchant Account", "Type", "Net Currency", "Batch Number"):
-        if not row[column]:
-            raise Rejected("value missing", line=line, column=column)
-    net_currency = row["Net Currency"]
-    net = _signed(row, "Net Debit (NC)", "Net Credit (NC)", net_currency, line) or 0
-    fee = sum(_amount(row[column], net_currency, line, column) for column in FEES if row[column])
-    gross_currency = row["Gross Currency"] or net_currency
-    gross = _signed(row, "Gross Debit (GC)", "Gross Credit (GC)", gross_currency, line)
-    if gross is None:
-        gross, gross_currency = bounded(net + fee, line, "Net Credit (NC)"), net_currency
-    elif gross_currency == net_currency and gross - fee != net:
-        raise Rejected(
-            "the line does not add up",
-            line=line,
-            column="Net Debit (NC) / Net Credit (NC)",
-            expected=f"gross {gross} less fees {fee} in minor units: {gross - fee}",
-            found=str(net),
-        )
-    record_type = row["Type"]
-    psp_reference = row["Modification Reference"] or row["Psp Reference"] or None
-    if record_type.lower() == PAYOUT and psp_reference and (match := PAYOUT_REFERENCE.match(psp_reference)):
-        psp_reference = match[1]
-    occurred_at = _timestamp(row, "Creation Date", "TimeZone", line)
-    return SettlementLine(
-        line_no=line,
-        processor=PROCESSOR,
-        processor_account=row["Merchant Account"],
-        record_type=record_type,
-        batch_reference=row["Batch Number"],
-        psp_reference=psp_reference,
-        original_psp_reference=row["Psp Reference"] or None,
-        merchant_reference=row["Merchant Reference"] or None,
-        gross_minor=gross,
-        gross_currency=gross_currency,
-        fee_minor=bounded(fee, line, "Commission (NC)"),
-        net_minor=net,
-        net_currency=net_currency,
-        exchange_rate=_rate(row["Exchange Rate"], line),
-        payment_method=row["Payment Method"] or None,
-        occurred_at=occurred_at,
-        booked_at=_timestamp(row, *BOOKED, line) if row.get(BOOKED[0]) else occurred_at,
-        record=record,
-    )
+def _lines(pick: Pick, rows: Sequence[tuple[int, list[str], str]]) -> list[SettlementLine]:
+    """Lines of the report, worked on by column.
+
+    :param pick: gives the cells of ``REQUIRED`` and ``BOOKED``, in their order.
+    :raises Rejected: one of them cannot be read exactly or does not add up; of a single line the reason is its own.
+    """
+    numbers, records, texts = zip(*rows, strict=True)
+    cells = list(map(pick, records))
+    (
+        accounts, originals, merchant_references, methods, created, zones, record_types, modifications, gross_names,
+        gross_debits, gross_credits, rates, net_currencies, net_debits, net_credits, commissions, markups, schemes,
+        interchanges, batches, booked, booked_zones,
+    ) = zip(*cells, strict=True)  # fmt: skip
+    if "" in accounts or "" in record_types or "" in net_currencies or "" in batches:
+        _refuse_blank(cells, numbers)
+    try:
+        net = _signed(net_debits, net_credits, net_currencies, numbers, NET)
+        fees = [0] * len(cells)
+        for parts in (commissions, markups, schemes, interchanges):
+            fees = list(map(add, fees, to_minor_all(parts, net_currencies, provider=PROCESSOR)))
+        gross_currencies = [gross or net for gross, net in zip(gross_names, net_currencies, strict=True)]
+        gross = _signed(gross_debits, gross_credits, gross_currencies, numbers, GROSS)
+        exchange_rates = [known_rate(rate) if rate else None for rate in rates]
+    except AmountError:
+        _refuse_amounts(cells, numbers)
+    bounded(max(fees), numbers[0], FEES[0])
+    bounded(min(fees), numbers[0], FEES[0])
+    for position, (debit, credit) in enumerate(zip(gross_debits, gross_credits, strict=True)):
+        if not (debit or credit):
+            gross[position] = bounded(net[position] + fees[position], numbers[position], NET[1])
+            gross_currencies[position] = net_currencies[position]
+    if list(map(sub, gross, fees)) != net:
+        _refuse_sums(numbers, gross, fees, net, gross_currencies, net_currencies)
+    psp_references = [own or original or None for own, original in zip(modifications, originals, strict=True)]
+    for kind in set(record_types):
+        if kind.lower() == PAYOUT:
+            for position, reference in enumerate(psp_references):
+                if record_types[position] == kind and reference and (match := PAYOUT_REFERENCE.match(reference)):
+                    psp_references[position] = match[1]
+    occurred_at = _instants(created, zones, numbers, CREATED)
+    booked_at = occurred_at
+    if booked.count("") < len(booked):
+        booked_at = _instants(booked, booked_zones, numbers, BOOKED, occurred_at)
+    columns = (
+        numbers, repeat(PROCESSOR), accounts, record_types, batches, psp_references, or_none(originals),
+        or_none(merchant_references), gross, gross_currencies, fees, net, net_currencies, exchange_rates,
+        or_none(methods), occurred_at, booked_at, texts,
+    )  # fmt: skip
+    return list(map(SettlementLine._make, zip(*columns)))  # noqa: B905 - one of them is endless
 
 
-def _amount(text: str, currency: str, line: int, column: str) -> int:
-    return amount(text, currency, line, column, provider=PROCESSOR)
+def _signed(
+    debits: Sequence[str], credits: Sequence[str], currencies: Sequence[str], numbers: Sequence[int],
+    columns: tuple[str, str],
+) -> list[int]:  # fmt: skip
+    """The amounts of a debit and a credit column, negative for a debit; 0 where both are blank.
 
-
-def _signed(row: dict[str, str], debit: str, credit: str, currency: str, line: int) -> int | None:
-    """The amount of a debit and a credit column, negative for a debit; None if both are blank."""
-    if not row[debit] and not row[credit]:
-        return None
-    sides = {column: _amount(row[column], currency, line, column) if row[column] else 0 for column in (debit, credit)}
-    for column, value in sides.items():
-        if value < 0:
+    :raises AmountError: one is no exact amount.
+    """
+    debited, credited = (to_minor_all(texts, currencies, provider=PROCESSOR) for texts in (debits, credits))
+    for column, texts, minor in zip(columns, (debits, credits), (debited, credited), strict=True):
+        if min(minor) < 0:
+            position = minor.index(min(minor))
             raise Rejected(
                 "a sign in a debit or credit column",
-                line=line,
+                line=numbers[position],
                 column=column,
                 expected="an unsigned amount",
-                found=row[column],
+                found=texts[position],
             )
-    if sides[debit] and sides[credit]:
+    if any(map(mul, debited, credited)):
+        position = next(n for n, pair in enumerate(zip(debited, credited, strict=True)) if all(pair))
         raise Rejected(
             "debit and credit on one line",
-            line=line,
-            column=f"{debit} / {credit}",
+            line=numbers[position],
+            column=" / ".join(columns),
             expected="one of them",
-            found=f"{row[debit]} and {row[credit]}",
+            found=f"{debits[position]} and {credits[position]}",
         )
-    return sides[credit] - sides[debit]
+    return list(map(sub, credited, debited))
 
 
-def _rate(text: str, line: int) -> Decimal | None:
+def _refuse_blank(cells: Sequence[tuple[str, ...]], numbers: Sequence[int]) -> NoReturn:
+    for line, values in zip(numbers, cells, strict=True):
+        row = dict(zip(REQUIRED, values, strict=False))
+        for column in NEVER_BLANK:
+            if not row[column]:
+                raise Rejected("value missing", line=line, column=column)
+    raise AssertionError("a blank cell was refused and has a value")
+
+
+def _refuse_amounts(cells: Sequence[tuple[str, ...]], numbers: Sequence[int]) -> NoReturn:
+    """Name the first amount that is not exact.
+
+    :raises Rejected: always.
+    """
+    for line, values in zip(numbers, cells, strict=True):
+        row = dict(zip(REQUIRED, values, strict=False))
+        net_currency = row["Net Currency"]
+        for columns, currency in (((*NET, *FEES), net_currency), (GROSS, row["Gross Currency"] or net_currency)):
+            for column in columns:
+                if row[column]:
+                    amount(row[column], currency, line, column, provider=PROCESSOR)
+        try:
+            known_rate(row["Exchange Rate"] or "0")
+        except AmountError as error:
+            refuse_amount(error, line, "Exchange Rate")
+    raise AssertionError("an amount was refused and is exact")
+
+
+def _refuse_sums(
+    numbers: Sequence[int], gross: Sequence[int], fees: Sequence[int], net: Sequence[int],
+    gross_currencies: Sequence[str], net_currencies: Sequence[str],
+) -> None:  # fmt: skip
+    """Refuse the first line of one currency that does not add up; of two currencies none can."""
+    for line, g, fee, n, gross_currency, net_currency in zip(
+        numbers, gross, fees, net, gross_currencies, net_currencies, strict=True
+    ):
+        if gross_currency == net_currency and g - fee != n:
+            raise Rejected(
+                "the line does not add up",
+                line=line,
+                column=" / ".join(NET),
+                expected=f"gross {g} less fees {fee} in minor units: {g - fee}",
+                found=str(n),
+            )
+
+
+def _instants(
+    texts: Sequence[str], zones: Sequence[str], numbers: Sequence[int], columns: tuple[str, str],
+    otherwise: Sequence[datetime] | None = None,
+) -> list[datetime]:  # fmt: skip
+    """Local times in the zones beside them; ``otherwise`` where the text is blank.
+
+    :raises Rejected: one cannot be read.
+    """
     try:
-        return exact(text) if text else None
-    except AmountError as error:
-        refuse_amount(error, line, "Exchange Rate")
+        if otherwise is None or "" not in texts:
+            return list(map(_instant, texts, zones))
+        return [
+            _instant(text, zone) if text else other
+            for text, zone, other in zip(texts, zones, otherwise, strict=True)
+        ]
+    except (KeyError, ValueError):
+        for text, zone, line in zip(texts, zones, numbers, strict=True):
+            if text or otherwise is None:
+                _refuse_time(text, zone, line, columns)
+        raise
 
 
-def _timestamp(row: dict[str, str], column: str, zone_column: str, line: int) -> datetime:
-    zone = row.get(zone_column, "")
+def _refuse_time(text: str, zone: str, line: int, columns: tuple[str, str]) -> None:
+    """Refuse a time that cannot be read.
+
+    :raises Rejected: it cannot.
+    """
     if zone not in OFFSETS:
         raise Rejected(
             "unknown time zone",
             line=line,
-            column=zone_column,
+            column=columns[1],
             expected=f"one of {', '.join(sorted(OFFSETS))}",
             found=zone,
             remedy=ZONE_REMEDY,
         )
     try:
-        return _instant(row[column], zone)
+        _instant(text, zone)
     except ValueError:
         raise Rejected(
-            "not a date and time", line=line, column=column, expected="YYYY-MM-DD HH:MM:SS", found=row[column]
+            "not a date and time", line=line, column=columns[0], expected="YYYY-MM-DD HH:MM:SS", found=text
         ) from None
 
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from operator import attrgetter
+
 from tieout import money
-from tieout.files.proof import Document, Rejected, SettlementLine, Tally
+from tieout.files.proof import Document, Rejected, SettlementLine, Tally, sums_by
+
+_Batch = tuple[str, str, str]
+_BATCH = attrgetter("processor_account", "batch_reference", "net_currency")
+_CURRENCY, _NET = attrgetter("net_currency"), attrgetter("net_minor")
 
 
 class Batches:
@@ -14,23 +21,38 @@ class Batches:
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
-        self._sums: dict[tuple[str, str, str], int] = {}
-        self._payout_lines: dict[tuple[str, str, str], int] = {}
+        self._sums: dict[_Batch, int] = {}
+        self._payout_lines: dict[_Batch, int] = {}
 
     def add(self, line: SettlementLine, is_payout: bool, document: Document | None = None) -> None:
         """Send a line on and count it into its batch; lines outside any batch are only sent on."""
-        tally = self._tally
-        tally.entries += 1
-        tally.add(line.net_currency, line.net_minor)
-        if line.batch_reference is None:
-            tally.emit("settlement_lines", line, document)
+        self.add_all([line], [line.line_no] if is_payout else (), [document] if document else None)
+
+    def add_all(
+        self,
+        lines: Sequence[SettlementLine],
+        payouts: Collection[int],
+        documents: Sequence[Document | None] | None = None,
+    ) -> None:
+        """:meth:`add` for lines that follow each other; ``payouts`` are the numbers of those that pay out."""
+        if not lines:
             return
-        key = (line.processor_account, line.batch_reference, line.net_currency)
-        tally.emit("settlement_lines", line, document or tally.document("settlement_batch", tally.origin, *key))
-        self._sums[key] = self._sums.get(key, 0) + line.net_minor
+        tally = self._tally
+        tally.entries += len(lines)
+        for currency, (_, minor) in sums_by(_CURRENCY, _NET, lines):
+            tally.add(currency, minor)
+        batches: dict[_Batch, Document] = {}
+        for key, (_, minor) in sums_by(_BATCH, _NET, lines):
+            account, batch, currency = key
+            if batch is not None:
+                self._sums[key] = self._sums.get(key, 0) + minor
+                if documents is None:
+                    batches[key] = tally.document("settlement_batch", tally.origin, account, batch, currency)
         tally.statements = len(self._sums)
-        if is_payout:
-            self._payout_lines[key] = line.line_no
+        for line in lines if payouts else ():
+            if line.line_no in payouts and line.batch_reference is not None:
+                self._payout_lines[line.processor_account, line.batch_reference, line.net_currency] = line.line_no
+        tally.emit_all("settlement_lines", lines, documents or list(map(batches.get, map(_BATCH, lines))))
 
     def close(self) -> None:
         """Prove the batches that have a payout record.

@@ -2,76 +2,182 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import StringIO
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from tieout.files.proof import Rejected
 
 LINE_LIMIT = 1 << 20  # characters; the widest real report line is a few thousand
 WHOLE_FILE_LIMIT = 128 << 20  # bytes; files that are held in memory: a bank's statements
+CHUNK_BYTES = 1 << 16
+# Records are worked on by the block: enough of them to spread what a block costs, few enough to stay in the cache.
+BLOCK_RECORDS = 256
+
+Made = TypeVar("Made")
+
+
+class Block(NamedTuple):
+    """Records that follow each other, with the line each begins on and the text each had in the file.
+
+    ``cut`` says that the last one had no line end: the file may have been cut there.
+    """
+
+    lines: Sequence[int]
+    records: list[list[str]]
+    texts: list[str]
+    cut: bool
 
 
 class CsvFile:
-    """The records of a CSV file in the encoding that its format declares, streamed.
+    """The records of a CSV file in the encoding that its format declares, streamed; blank lines are skipped.
 
-    ``quoted`` is false for formats whose quotation marks are text. ``cut`` turns true when the line read last had no
-    line end: the file may have been cut there.
+    ``quoted`` is false for formats whose quotation marks are text. It can be read by records, or from where that
+    stopped by :meth:`blocks`. ``cut`` and ``text`` belong to the record given last: whether it had no line end, so
+    that the file may have been cut there, and the record as it stood over all its lines, without the last line end.
     """
 
     def __init__(self, path: Path, *, encoding: str = "utf-8", delimiter: str = ",", quoted: bool = True) -> None:
         self.path = path
         self.encoding = encoding
         self.cut = False
+        self.text = ""
         self._raw: list[str] = []
         self._delimiter = delimiter
         self._quoted = quoted
-        self._line = 0
-
-    @property
-    def text(self) -> str:
-        """The record given last as it stood in the file, over all its lines, without the last line end."""
-        return "".join(self._raw).removesuffix("\n").removesuffix("\r")
+        self._begins = 1
+        self._unended = False
+        self._records = self._reader(self._lines())
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
-        """Each record with the number of the line it begins on; blank lines are skipped.
+        """Each record with the number of the line it begins on.
 
         :raises Rejected: the file is not in its encoding, has a NUL or an endless line, or breaks CSV's quoting.
         """
-        records = csv.reader(
-            self._lines(),
+        for block in self.blocks():
+            last = len(block.records) - 1
+            for position, (line, record) in enumerate(zip(block.lines, block.records, strict=True)):
+                self.cut = block.cut and position == last
+                self.text = block.texts[position]
+                yield line, record
+
+    def header(self) -> tuple[int, list[str]]:
+        """The first record, with the number of its line; ``cut`` and ``text`` are its own.
+
+        :raises Rejected: as above, or there is no record.
+        """
+        for block in self.blocks(1):
+            self.cut, self.text = block.cut, block.texts[0]
+            return block.lines[0], block.records[0]
+        raise Rejected("no line with text", expected="a header line", found="blank lines")
+
+    def blocks(self, size: int = BLOCK_RECORDS) -> Iterator[Block]:
+        """The records by the block of at most ``size``.
+
+        :raises Rejected: as above, after the records before the break were given.
+        """
+        failure: Rejected | csv.Error | None = None
+        while failure is None:
+            records: list[list[str]] = []
+            consumed = self._records.line_num
+            try:
+                records.extend(islice(self._records, size))
+            except (Rejected, csv.Error) as error:
+                failure = error
+            if not records:
+                break
+            consumed = self._records.line_num - consumed
+            lines: Sequence[int]
+            if failure is None and consumed == len(records):
+                lines = range(self._begins, self._begins + consumed)
+                texts = [text.rstrip("\r\n") for text in self._raw[:consumed]]
+            else:
+                lines, texts, consumed = self._told_apart(len(records))
+            del self._raw[:consumed]
+            self._begins += consumed
+            cut = self._unended and not self._raw
+            if not all(records):
+                kept = [position for position, record in enumerate(records) if record]
+                lines, texts = [lines[position] for position in kept], [texts[position] for position in kept]
+                records = [records[position] for position in kept]
+            if records:
+                yield Block(lines, records, texts, cut)
+        if isinstance(failure, csv.Error):
+            raise Rejected("broken CSV", line=self._begins, found=str(failure))
+        if failure is not None:
+            raise failure
+
+    def _told_apart(self, count: int) -> tuple[list[int], list[str], int]:
+        """Where records begin and what text is whose, where some go over several lines; and how many lines all have."""
+        again = self._reader(iter(self._raw))
+        lines, texts = [], []
+        for _ in range(count):
+            before = again.line_num
+            next(again)
+            lines.append(self._begins + before)
+            texts.append("".join(self._raw[before : again.line_num]).removesuffix("\n").removesuffix("\r"))
+        return lines, texts, again.line_num
+
+    def _reader(self, lines: Iterator[str]) -> Any:
+        return csv.reader(
+            lines,
             strict=True,
             delimiter=self._delimiter,
             quoting=csv.QUOTE_MINIMAL if self._quoted else csv.QUOTE_NONE,
         )
-        begins = 1
-        try:
-            for record in records:
-                if record:
-                    yield begins, record
-                begins = records.line_num + 1
-                self._raw.clear()
-        except csv.Error as error:
-            raise Rejected("broken CSV", line=begins, found=str(error)) from None
-        except UnicodeDecodeError as error:
-            raise Rejected(
-                f"not {self.encoding.upper()}",
-                line=self._line + 1,
-                expected=f"{self.encoding.upper()} text",
-                found=repr(error.object[error.start : error.end]),
-            ) from None
 
     def _lines(self) -> Iterator[str]:
-        with self.path.open(encoding=_without_mark(self.encoding), newline="") as stream:
-            while line := stream.readline(LINE_LIMIT):
-                self._line += 1
-                self.cut = not line.endswith(("\n", "\r"))
-                if self.cut and len(line) == LINE_LIMIT:
-                    raise Rejected("endless line", line=self._line, expected=f"lines below {LINE_LIMIT} characters")
-                if "\0" in line:
-                    raise Rejected("NUL in text", line=self._line, expected="text without NUL characters")
-                self._raw.append(line)
-                yield line
+        """The lines as they stand, with their ends; each is remembered until the record that it is part of is given."""
+        number = 0
+        for text, problem in self._texts():
+            # The line ends of a file opened for csv: a lone carriage return is one, too.
+            lines = StringIO(text, newline="").readlines()
+            if "\0" in text:
+                del lines[next(position for position, line in enumerate(lines) if "\0" in line) :]
+                problem = Rejected("NUL in text", expected="text without NUL characters")
+            number += len(lines)
+            self._raw += lines
+            yield from lines
+            if problem is not None:
+                problem.line = number + 1
+                raise problem
+
+    def _texts(self) -> Iterator[tuple[str, Rejected | None]]:
+        """Whole lines, many at a time; with the last ones comes what is wrong with the line after them."""
+        decoder = codecs.getincrementaldecoder(_without_mark(self.encoding))()
+        rest = ""
+        with self.path.open("rb") as stream:
+            while data := stream.read(CHUNK_BYTES):
+                problem = None
+                try:
+                    text = rest + decoder.decode(data)
+                except UnicodeDecodeError as error:
+                    text = rest + error.object[: error.start].decode(self.encoding, errors="replace")
+                    problem = self._undecoded(error)
+                # A carriage return at the end may be the first half of a line end.
+                ends = max(text.rfind("\n"), text.rfind("\r", 0, -1)) + 1
+                rest = text[ends:]
+                if problem is None and len(rest) > LINE_LIMIT:
+                    problem = Rejected("endless line", expected=f"lines below {LINE_LIMIT} characters")
+                if ends or problem is not None:
+                    yield text[:ends], problem
+        try:
+            rest += decoder.decode(b"", final=True)
+        except UnicodeDecodeError as error:
+            yield "", self._undecoded(error)
+        if rest:
+            self._unended = not rest.endswith(("\n", "\r"))
+            yield rest, None
+
+    def _undecoded(self, error: UnicodeDecodeError) -> Rejected:
+        name = self.encoding.upper()
+        found = repr(error.object[error.start : error.end])
+        return Rejected(f"not {name}", expected=f"{name} text", found=found)
 
 
 class Header:
@@ -94,6 +200,55 @@ class Header:
             )
         self.positions = {name: position for position, name in enumerate(self.names)}
         self._nameless = [position for position, name in enumerate(self.names) if not name]
+
+    def picker(self, names: Sequence[str]) -> Callable[[list[str]], tuple[str, ...]]:
+        """Gives a record's cells of these columns, blank for a column that the report does not have."""
+        width = len(self.names)
+        positions = [self.positions.get(name, width) for name in names]
+        pick: Callable[[list[str]], tuple[str, ...]] = itemgetter(*positions)
+        return pick if width not in positions else lambda cells: pick([*cells, ""])
+
+    def rows(self, block: Block, needed: Iterable[str], read: Iterable[str]) -> Iterable[tuple[int, list[str], str]]:
+        """Line, cells and text of each record of a block, one cell a column.
+
+        :param needed: columns whose cells must be there.
+        :param read: columns whose cells are read where they are there.
+        :raises Rejected: while they are taken, as :meth:`fitted`.
+        """
+        width = len(self.names)
+        if not block.cut and not self._nameless and set(map(len, block.records)) == {width}:
+            return zip(block.lines, block.records, block.texts, strict=True)
+        last_needed, last_read = (
+            max(self.positions.get(name, 0) for name in names) for names in (needed, [*needed, *read])
+        )
+        last = len(block.records) - 1
+
+        def fitted(position: int, cells: list[str]) -> list[str]:
+            cut = block.cut and position == last
+            return self.fitted(cells, block.lines[position], last_read if cut else last_needed, cut)
+
+        return zip(block.lines, map(fitted, range(last + 1), block.records), block.texts, strict=True)
+
+    def made(
+        self,
+        block: Block,
+        needed: Iterable[str],
+        read: Iterable[str],
+        make: Callable[[Sequence[tuple[int, list[str], str]]], list[Made]],
+    ) -> Iterator[list[Made]]:
+        """What ``make`` makes of the :meth:`rows` of a block all at once; where it refuses that, of one after another.
+
+        So the first wrong record is the one that is named, and what stands before it is counted.
+        """
+        try:
+            found = make(list(self.rows(block, needed, read)))
+        except Rejected:
+            found = []
+        if found:
+            yield found
+            return
+        for row in self.rows(block, needed, read):
+            yield make([row])
 
     def fitted(self, cells: list[str], line: int, last_needed: int, cut: bool) -> list[str]:
         """The record's cells, one a column: blank trailing cells may be missing or be too many.

@@ -10,19 +10,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
+from functools import partial
+from operator import itemgetter
 from typing import Any, NamedTuple, NoReturn
 
+from tieout.card_numbers import redact, redacted
 from tieout.money import AmountError, in_range, to_minor, whole_number
 
 Row = tuple[Any, ...]
-Sink = Callable[[str, Row], None]
+Sink = Callable[[str, Sequence[Row]], None]
 
-# Joins the parts of a row's key: no text of a file may hold it.
-KEY_SEPARATOR = "\0"
 CALENDAR_DAY = re.compile(r"(\d{4})-(\d{2})-(\d{2})", re.ASCII)
 
 FIX_AT_SENDER = "ask the sender for the whole, correct file and drop it into the landing again"
@@ -132,6 +133,17 @@ AMOUNTS = {
     "bank_entries": {"amount_minor": "currency"},
     "fx_rates": {},
 }
+_LINE_PARTS = itemgetter(
+    *(
+        SettlementLine._fields.index(name)
+        for name in (
+            "processor", "processor_account", "record_type", "psp_reference", "original_psp_reference",
+            "merchant_reference", "gross_currency", "net_currency",
+        )
+    )
+)  # fmt: skip
+_MERCHANT_REFERENCE = SettlementLine._fields.index("merchant_reference")
+_MD5 = partial(hashlib.md5, usedforsecurity=False)
 _POSITIONS = {
     table: tuple(
         (measure, ROW_TYPES[table]._fields.index(measure), ROW_TYPES[table]._fields.index(currency))
@@ -244,17 +256,23 @@ class Tally:
 
         ``document`` is the one the row is part of; a bank's rows always are, a settlement line may be in none.
         """
+        self.emit_all(table, [row], [document])
+
+    def emit_all(self, table: str, rows: Sequence[Row], documents: Sequence[Document | None]) -> None:
+        """:meth:`emit` for rows that follow each other, each with its document."""
         for measure, position, currency_position in _POSITIONS[table]:
-            amount = row[position]
-            if amount is not None:
-                total = self._totals.setdefault((table, measure, row[currency_position]), [0, 0])
-                total[0] += 1
-                total[1] += amount
+            for currency, (carrying, minor) in sums_by(itemgetter(currency_position), itemgetter(position), rows):
+                total = self._totals.setdefault((table, measure, currency), [0, 0])
+                total[0] += carrying
+                total[1] += minor
+        keys = row_keys(table, rows, documents)
         if table == "settlement_lines":
-            row = (*row, document.number if document else None, row_key(table, row, document))
+            rows = [
+                (*row, document and document[2], key) for row, document, key in zip(rows, documents, keys, strict=True)
+            ]
         elif ADDED[table]:
-            row = (*row, row_key(table, row, document))
-        self._sink(table, row)
+            rows = [(*row, key) for row, key in zip(rows, keys, strict=True)]
+        self._sink(table, rows)
 
     def add(self, currency: str, minor: int, exact: Decimal | None = None) -> None:
         """Add one entry's amount to the sums that the file is known by."""
@@ -299,30 +317,62 @@ class Tally:
         )
 
 
-def row_key(table: str, row: Row, document: Document | None) -> str:
-    """MD5 in hex of what a row is within its document: what a later version of the document has in common with it.
+def sums_by(
+    group: Callable[[Row], Any], amount: Callable[[Row], int | None], rows: Sequence[Row]
+) -> Iterable[tuple[Any, tuple[int, int]]]:
+    """For each group of the rows: how many of them carry the amount, and its sum; nothing where none does."""
+    groups, amounts = list(map(group, rows)), list(map(amount, rows))
+    if None not in amounts and groups and groups.count(groups[0]) == len(groups):
+        return [(groups[0], (len(amounts), sum(amounts)))]  # type: ignore[arg-type]
+    found: dict[Any, tuple[int, int]] = {}
+    for each, minor in zip(groups, amounts, strict=True):
+        if minor is not None:
+            carrying, total = found.get(each, (0, 0))
+            found[each] = (carrying + 1, total + minor)
+    return found.items()
 
-    Two rows that are alike have the same key, and their order in the file tells them apart.
+
+def row_keys(table: str, rows: Sequence[Row], documents: Sequence[Document | None]) -> list[str]:
+    """For each row MD5 in hex of what it is within its document: what a later version of that has in common with it.
+
+    Two rows that are alike have the same key, and their order in the file tells them apart. Card numbers that people
+    typed are masked first: a digest of parts that are known otherwise would give them away.
     """
-    identity = document.identity if document else ""
-    parts: tuple[Any, ...]
+    texts = []
     if table == "settlement_lines":
-        line = SettlementLine(*row)
-        references = (line.psp_reference, line.original_psp_reference, line.merchant_reference)
-        parts = (
-            line.processor, line.processor_account, identity, line.gross_currency, line.net_currency,
-            line.record_type, *(references if any(references) else ("", "", "", line.gross_minor, line.net_minor)),
-        )  # fmt: skip
+        merchants = redacted([row[_MERCHANT_REFERENCE] or "" for row in rows])
+        for row, document, merchant in zip(rows, documents, merchants, strict=True):
+            processor, account, record_type, psp, original, _, gross_currency, net_currency = _LINE_PARTS(row)
+            text = (
+                f"{processor}\0{account}\0{document[1] if document else ''}\0{gross_currency}\0{net_currency}\0"
+                f"{record_type}\0{psp or ''}\0{original or ''}\0{merchant}"
+            )
+            if not (psp or original or merchant):
+                line = SettlementLine(*row)
+                text += f"\0{line.gross_minor}\0{line.net_minor}"
+            if document is None:
+                # Nothing says that another file's line takes the place of this one: only the very same line is it.
+                line = SettlementLine(*row)
+                text += f"\0{line.occurred_at}\0{line.booked_at}\0{line.gross_minor}\0{line.fee_minor}\0{line.net_minor}"
+            texts.append(text)
     elif table == "bank_entries":
-        entry = BankEntry(*row)
-        parts = (
-            entry.bank_account, entry.currency, identity, entry.amount_minor, entry.booking_date, entry.value_date,
-            entry.is_reversal, entry.bank_reference, entry.customer_reference, entry.remittance,
-        )  # fmt: skip
+        for row, document in zip(rows, documents, strict=True):
+            entry = BankEntry(*row)
+            parts = (
+                entry.bank_account, entry.currency, document[1] if document else "", entry.amount_minor,
+                entry.booking_date, entry.value_date, entry.is_reversal, entry.bank_reference,
+                redact(entry.customer_reference or ""), redact(entry.remittance or ""),
+            )  # fmt: skip
+            # No text of a file may hold what joins them.
+            texts.append("\0".join(["" if part is None else str(part) for part in parts]))
     else:
-        parts = (identity,)
-    text = KEY_SEPARATOR.join(["" if part is None else str(part) for part in parts])
-    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+        texts = [document[1] if document else "" for document in documents]
+    return [_MD5(text.encode()).hexdigest() for text in texts]
+
+
+def or_none(texts: Sequence[str | None]) -> Sequence[str | None]:
+    """Texts with None for a blank one."""
+    return [text or None for text in texts] if "" in texts else texts
 
 
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -8,13 +8,19 @@ zero still holds.) Times are UTC unless the report has ``_utc`` columns beside t
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import repeat
+from operator import sub
 from pathlib import Path
+from typing import Any
 
 from tieout.files.batches import Batches
 from tieout.files.lines import CsvFile, Header
-from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, amount
+from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, amount, or_none
+from tieout.money import AmountError, to_minor_all
 
 PROCESSOR = "stripe"
 REQUIRED = (
@@ -22,6 +28,10 @@ REQUIRED = (
     "source_id", "automatic_payout_id",
 )  # fmt: skip
 ACCOUNT = "gateway_account"
+# What a report may have beside, and may not.
+OPTIONAL = (ACCOUNT, "created_utc", "available_on_utc", "charge_id", "payment_method_type", "card_brand")
+# Cells have the line's number and its text before them.
+ACCOUNT_AT = 2 + len(REQUIRED)
 # Stripe's own download of a single account has no such column and does not name the account.
 ONLY_ACCOUNT = "default"
 # Lines Stripe leaves without an account (its own fees) can precede the first that has one: so many are kept waiting.
@@ -31,6 +41,9 @@ PAYOUTS = frozenset({"payout", "payout_reversal"})
 METADATA = "payment_metadata["
 CURRENCY = re.compile(r"[A-Za-z]{3}", re.ASCII)
 TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2}(?: \d{2}:\d{2}(?::\d{2})?)?", re.ASCII)
+
+
+_Cells = tuple[Any, ...]
 
 
 def recognises(header: list[str]) -> bool:
@@ -54,95 +67,128 @@ def read(path: Path, sink: Sink) -> Tally:
 
 def _read(path: Path, tally: Tally) -> None:
     source = CsvFile(path)
-    records = iter(source)
-    line, names = next(records)
+    line, names = source.header()
     header = Header(names, line, REQUIRED)
     if source.cut:
         raise Rejected("the file ends within its header", line=line)
     tally.headers[source.text] = None
-    last_needed = max(header.positions[name] for name in REQUIRED)
     metadata = [name for name in header.names if name.startswith(METADATA)]
-    account = None if ACCOUNT in header.positions else ONLY_ACCOUNT
-    waiting: list[tuple[int, dict[str, str], str]] = []
+    pick = header.picker((*REQUIRED, *OPTIONAL, *metadata))
+    known = [] if ACCOUNT in header.positions else [ONLY_ACCOUNT]
+    waiting: list[_Cells] = []
     batches = Batches(tally)
 
-    def send(line: int, row: dict[str, str], record: str, account: str) -> None:
-        settlement = _line(row, line, record, account, metadata)
-        tally.seen(settlement.booked_at.date())
-        batches.add(settlement, settlement.record_type in PAYOUTS)
-
-    for line, cells in records:
-        row = dict(zip(header.names, header.fitted(cells, line, last_needed, source.cut), strict=True))
-        named = row.get(ACCOUNT)
-        if named and account is not None and named != account:
-            raise Rejected("two accounts in one report", line=line, column=ACCOUNT, expected=account, found=named)
-        account = account or named or None
-        waiting.append((line, row, source.text))
-        if account is None:
+    def made(rows: Sequence[tuple[int, list[str], str]]) -> list[SettlementLine]:
+        cells: list[_Cells] = [(line, record, *pick(values)) for line, values, record in rows]
+        named = dict.fromkeys([*known, *filter(None, [each[ACCOUNT_AT] for each in cells])])
+        if len(named) > 1:
+            expected, found = list(named)[:2]
+            raise Rejected(
+                "two accounts in one report", line=cells[0][0], column=ACCOUNT, expected=expected, found=found
+            )
+        if not named:
+            waiting.extend(cells)
             if len(waiting) > WAITING_LIMIT:
-                raise Rejected("no line names the account", line=line, column=ACCOUNT, expected="an account id")
-            continue
-        for waited in waiting:
-            send(*waited, account)
+                raise Rejected("no line names the account", line=cells[0][0], column=ACCOUNT, expected="an account id")
+            return []
+        lines = _lines([*waiting, *cells], *named)
+        known[:] = named
         waiting.clear()
+        return lines
+
+    for block in source.blocks():
+        for lines in header.made(block, REQUIRED, (*OPTIONAL, *metadata), made):
+            for booked_at in {settlement.booked_at for settlement in lines}:
+                tally.seen(booked_at.date())
+            batches.add_all(lines, [each.line_no for each in lines if each.record_type in PAYOUTS])
     if waiting:
         raise Rejected("no line names the account", line=waiting[0][0], column=ACCOUNT, expected="an account id")
-    if account is not None and tally.entries:
-        tally.accounts.add(account)
+    if tally.entries:
+        tally.accounts.update(known)
     batches.close()
 
 
-def _line(row: dict[str, str], line: int, record: str, account: str, metadata: list[str]) -> SettlementLine:
-    for column in ("balance_transaction_id", "reporting_category"):
-        if not row[column]:
-            raise Rejected("value missing", line=line, column=column)
-    if not CURRENCY.fullmatch(row["currency"]):
-        raise Rejected("not a currency", line=line, column="currency", expected="three letters", found=row["currency"])
-    currency = row["currency"].upper()
-    gross, fee, net = (
-        amount(row[column], currency, line, column, provider=PROCESSOR) for column in ("gross", "fee", "net")
+def _lines(cells: Sequence[_Cells], account: str) -> list[SettlementLine]:
+    """Lines of the report, worked on by column: number, text, cells of ``REQUIRED``, ``OPTIONAL`` and the metadata.
+
+    :raises Rejected: one of them cannot be read exactly or does not add up; of a single line the reason is its own.
+    """
+    (
+        numbers, texts, transactions, created, available, currency_texts, gross_texts, fee_texts, net_texts,
+        record_types, source_ids, payouts, _, created_utc, available_utc, charges, methods, brands, *metadata,
+    ) = zip(*cells, strict=True)  # fmt: skip
+    for column, values in (("balance_transaction_id", transactions), ("reporting_category", record_types)):
+        if "" in values:
+            raise Rejected("value missing", line=numbers[values.index("")], column=column)
+    currencies = list(map(_currency, currency_texts))
+    if "" in currencies:
+        wrong = currencies.index("")
+        raise Rejected(
+            "not a currency", line=numbers[wrong], column="currency", expected="three letters",
+            found=currency_texts[wrong],
+        )  # fmt: skip
+    gross, fees, net = (
+        _minor(column, values, currencies, numbers)
+        for column, values in (("gross", gross_texts), ("fee", fee_texts), ("net", net_texts))
     )
-    if gross - fee != net:
+    if list(map(sub, gross, fees)) != net:
+        wrong = next(position for position, minor in enumerate(map(sub, gross, fees)) if minor != net[position])
         raise Rejected(
             "the line does not add up",
-            line=line,
+            line=numbers[wrong],
             column="net",
-            expected=f"gross {row['gross']} less fee {row['fee']}",
-            found=row["net"],
+            expected=f"gross {gross_texts[wrong]} less fee {fee_texts[wrong]}",
+            found=net_texts[wrong],
         )
-    record_type = row["reporting_category"]
-    source_id = row["source_id"] or None
-    method = "/".join(filter(None, (row.get("payment_method_type"), row.get("card_brand"))))
-    return SettlementLine(
-        line_no=line,
-        processor=PROCESSOR,
-        processor_account=account,
-        record_type=record_type,
-        batch_reference=row["automatic_payout_id"] or None,
-        psp_reference=(row["automatic_payout_id"] or source_id) if record_type in PAYOUTS else source_id,
-        original_psp_reference=row.get("charge_id") or None,
-        merchant_reference=next((row[name] for name in metadata if row[name]), None),
-        gross_minor=gross,
-        gross_currency=currency,
-        fee_minor=fee,
-        net_minor=net,
-        net_currency=currency,
-        exchange_rate=None,
-        payment_method=method or None,
-        occurred_at=_timestamp(row, "created", line),
-        booked_at=_timestamp(row, "available_on", line),
-        record=record,
-    )
+    references: Sequence[str | None] = source_ids
+    if not PAYOUTS.isdisjoint(record_types):
+        references = [
+            (payout or source) if record_type in PAYOUTS else source
+            for record_type, payout, source in zip(record_types, payouts, source_ids, strict=True)
+        ]
+    merchant_references = [next(filter(None, each), None) for each in zip(*metadata, strict=True)] if metadata else None
+    columns = (
+        numbers, repeat(PROCESSOR), repeat(account), record_types, or_none(payouts), or_none(references),
+        or_none(charges), merchant_references or repeat(None), gross, currencies, fees, net, currencies, repeat(None),
+        [_method(method, brand) for method, brand in zip(methods, brands, strict=True)],
+        _instants("created", created_utc, created, numbers),
+        _instants("available_on", available_utc, available, numbers), texts,
+    )  # fmt: skip
+    return list(map(SettlementLine._make, zip(*columns)))  # noqa: B905 - some of them are endless
 
 
-def _timestamp(row: dict[str, str], column: str, line: int) -> datetime:
-    text = row.get(f"{column}_utc") or row[column]
+def _minor(column: str, texts: Sequence[str], currencies: Sequence[str], numbers: Sequence[int]) -> list[int]:
+    if "" not in texts:
+        with suppress(AmountError):
+            return to_minor_all(texts, currencies, provider=PROCESSOR)
+    for text, currency, line in zip(texts, currencies, numbers, strict=True):
+        amount(text, currency, line, column, provider=PROCESSOR)
+    raise AssertionError("an amount was refused and is exact")
+
+
+@lru_cache(maxsize=1 << 10)
+def _currency(text: str) -> str:
+    """The currency in capitals; blank if it is none."""
+    return text.upper() if CURRENCY.fullmatch(text) else ""
+
+
+@lru_cache(maxsize=1 << 10)
+def _method(method: str, brand: str) -> str | None:
+    return "/".join(filter(None, (method, brand))) or None
+
+
+def _instants(column: str, utc: Sequence[str], plain: Sequence[str], numbers: Sequence[int]) -> list[datetime]:
+    texts = [first or second for first, second in zip(utc, plain, strict=True)]
+    found: list[datetime] = []
     try:
-        return _instant(text)
+        found.extend(map(_instant, texts))
     except ValueError:
+        wrong = len(found)
         raise Rejected(
-            "not a date and time", line=line, column=column, expected="YYYY-MM-DD HH:MM:SS", found=text
-        ) from None
+            "not a date and time", line=numbers[wrong], column=column, expected="YYYY-MM-DD HH:MM:SS",
+            found=texts[wrong],
+        ) from None  # fmt: skip
+    return found
 
 
 @lru_cache(maxsize=1 << 12)

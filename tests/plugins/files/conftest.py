@@ -44,8 +44,12 @@ def read(tmp_path: Path) -> Callable[[str | bytes], Outcome]:
         path = tmp_path / "delivered"
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         rows: dict[str, list[Any]] = {}
+
+        def take(table: str, some: Any) -> None:
+            rows.setdefault(table, []).extend(map(ROWS[table]._make, some))
+
         try:
-            reading = files.read(path, lambda table, row: rows.setdefault(table, []).append(ROWS[table](*row)))
+            reading = files.read(path, take)
         except files.Rejected as rejected:
             return Outcome(rows, None, rejected)
         return Outcome(rows, reading, None)

@@ -235,7 +235,7 @@ def read_new(folder: Path, content: str, changes: dict[str, Any] | None = None) 
     path = folder / "report"
     path.write_bytes(content.encode("latin-1"))
     rows: list[Any] = []
-    tally = declared.read(load(folder / "new.yml"), path, lambda table, row: rows.append(Line(*row)))
+    tally = declared.read(load(folder / "new.yml"), path, lambda table, new: rows.extend(map(Line._make, new)))
     return rows, tally.reading()
 
 

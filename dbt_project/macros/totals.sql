@@ -42,6 +42,21 @@
     {%- endfor %}
 {% endmacro %}
 
+{# How many of a consumed batch's rows say that their key is gone: one row a batch that has some. #}
+{% macro raw_tombstones() %}
+    {%- for node in raw_tables() %}
+    select raw_rows.batch_id, count(*) as gone_count
+    from {{ source(node.source_name, node.name) }} as raw_rows
+    inner join close_batches on raw_rows.batch_id = close_batches.batch_id
+    where raw_rows.is_deleted
+    group by raw_rows.batch_id
+    {{ 'union all' if not loop.last }}
+    {%- else %}
+    select null::bigint as batch_id, 0::bigint as gone_count
+    where false
+    {%- endfor %}
+{% endmacro %}
+
 {# One line of a proof: two figures from different places that have to agree. #}
 {% macro proof_line(check_name, subject, currency, expected_count, actual_count, expected_minor, actual_minor, detail="null::text") %}
     {{ close_id() }} as close_id,

@@ -1,4 +1,4 @@
-"""The books that the tests look at: one deployed warehouse, and sandboxes closed day by day without Airflow.
+"""The books that the tests look at: one deployed warehouse, the scenarios and sandboxes closed without Airflow.
 
 dbt's parsed project names the database, so every warehouse that dbt works on bears one name; the others are
 copies, kept under names of their own and cloned back when a test wants to go on from there.
@@ -17,6 +17,7 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
+from tests.dbt import given
 from tieout import close, landing, sandbox, snapshot
 from tieout.dbt_runner import DbtRunner, Server
 from tieout.postgres import Cluster, migrate
@@ -114,6 +115,43 @@ class Warehouse:
         """Publish a proven close as the publisher; the number of journal lines booked."""
         with self.connect("publisher") as connection:
             return close.publish(connection, opened.close_id, opened.fencing_token)
+
+
+@dataclass
+class Told:
+    """The closes over everything the scenarios give, published one after the other."""
+
+    warehouse: Warehouse
+    root: Path
+    closes: dict[date, close.Close] = field(default_factory=dict)
+    published: str = "scenarios"
+
+    def proven(self, business_date: date) -> str:
+        """The copy in which this date's close is proven and not yet published."""
+        return f"scenarios_proven_{business_date:%m%d}"
+
+    def artifacts(self, business_date: date) -> list[Path]:
+        """What dbt wrote while it built the steps of a kept close, in order."""
+        return [self.root / f"{business_date:%m%d}" / step for step in ("reconcile", "books")]
+
+    def play(self, keep: tuple[date, ...] = ()) -> None:
+        """Close every date of the scenarios; of those in ``keep``, also the moment before publication is kept."""
+        warehouse = self.warehouse
+        warehouse.restore(EMPTY)
+        balances: dict[str, int] = {}
+        for number, business_date in enumerate(given.CLOSES, 1):
+            with warehouse.connect() as connection, connection.cursor() as cursor:
+                given.load(cursor, number, balances)
+            opened = warehouse.open_close(business_date)
+            self.closes[business_date] = opened
+            warehouse.build(opened)
+            if business_date in keep:
+                warehouse.keep(self.proven(business_date))
+                for folder in self.artifacts(business_date):
+                    shutil.copytree(warehouse.state / "dbt" / f"close-{opened.close_id}" / folder.name, folder)
+            warehouse.build(opened, "monitoring")
+            warehouse.publish(opened)
+        warehouse.keep(self.published)
 
 
 @dataclass

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.dbt.conftest import books, deployed, world
+from tests.dbt.conftest import books, deployed, told, world
 from tests.faults.stand import Landing, Load, Shop, Stand
 from tieout.postgres import Cluster, free_port
 
-__all__ = ["books", "deployed", "world"]
+__all__ = ["books", "deployed", "told", "world"]
 
 # Mounting a file system needs rights that a test run may not have: not collected, instead of skipped every time.
 collect_ignore = [] if os.environ.get("TIEOUT_FAULTS") == "long" else ["test_full_disk.py"]

@@ -14,8 +14,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from tests.dbt.conftest import FAULTY_DAYS
-from tests.dbt.worlds import WORKING, World
+from tests.dbt.conftest import FAULTY_DAYS, RESTATED_DAY
+from tests.dbt.worlds import WORKING, Told, World
 from tests.faults.proven_close import Finding, ProvenClose, models_of
 
 Row = dict[str, Any]
@@ -73,12 +73,17 @@ def _raw(table: str, kinds: tuple[str, ...], amounts: Mapping[str, str]) -> Laye
 
 
 def _staged(
-    model: str, kinds: tuple[str, ...], amounts: Mapping[str, str], where: str = "true", day: date = DAILY
+    model: str,
+    kinds: tuple[str, ...],
+    amounts: Mapping[str, str],
+    where: str = "true",
+    day: date = DAILY,
+    most: int = 3,
 ) -> Layer:
     name = f"{model.rsplit('__', 1)[1]}."
     checks = frozenset({"source_to_staging"})
     return Layer(
-        f"staging.{model}", kinds, amounts, checks, lambda row: {name, *_keys_of(row)}, where=where, most=3, day=day
+        f"staging.{model}", kinds, amounts, checks, lambda row: {name, *_keys_of(row)}, where=where, most=most, day=day
     )
 
 
@@ -92,6 +97,11 @@ EVENTS = Layer(
     {"gross_minor": "gross_currency", "net_minor": "net_currency", "fee_minor": "net_currency"},
     frozenset({"staging_to_events", "clearing", "bank_balance", "balanced_entries"}), _of_event, "event_key",
     most=40,
+)  # fmt: skip
+ITEMS = Layer(
+    "intermediate.int_items", ("reconciliation", "side", "is_carried", "exclusion_reason"),
+    {"amount_minor": "currency", "control_minor": "control_currency"},
+    frozenset({"source_to_items", "explained", "excluded_as_counted", "clearing"}), _of_item, "item_key", most=20,
 )  # fmt: skip
 LAYERS = [
     _raw("payments_captures", ("processor",), AMOUNT),
@@ -108,11 +118,7 @@ LAYERS = [
     _staged("stg_files__settlement_lines", ("item_type",), LINE),
     _staged("stg_files__bank_entries", ("entry_class",), AMOUNT),
     _staged("stg_files__bank_statements", (), BALANCES, where="is_consumed_now"),
-    Layer(
-        "intermediate.int_items", ("reconciliation", "side", "is_carried", "exclusion_reason"),
-        {"amount_minor": "currency", "control_minor": "control_currency"},
-        frozenset({"source_to_items", "explained", "excluded_as_counted", "clearing"}), _of_item, "item_key", most=20,
-    ),
+    ITEMS,
     Layer(
         "reconciliation.reconciliation_items", ("reconciliation", "side", "status", "is_carried"),
         {"amount_minor": "currency", "clearing_minor": "currency"},
@@ -128,20 +134,33 @@ LAYERS = [
         "accounting.trial_balance", ("account", "currency"), {"balance_minor": "currency"},
         frozenset({"rolled_forward"}), lambda row: {row["account"]}, "account", most=80,
     ),
+    # What comes for the second time: changed, unchanged, gone.
+    replace(_raw("settlement_lines", ("is_deleted",), LINE), day=RESTATED_DAY),
+    _staged(
+        "stg_files__settlement_lines", ("item_type", "version_reason", "is_deleted"), LINE,
+        where="has_prior_version", day=RESTATED_DAY, most=20,
+    ),
+    _staged("stg_files__bank_entries", ("version_reason",), AMOUNT, where="has_prior_version", day=RESTATED_DAY),
+    _staged("stg_payments__captures", ("is_deleted",), AMOUNT, where="has_prior_version", day=RESTATED_DAY),
+    replace(
+        ITEMS, kinds=(*ITEMS.kinds, "item_type", "correction_reason"), where="item_key like '%@%'", day=RESTATED_DAY
+    ),
+    replace(EVENTS, where="event_key like '%@%'", day=RESTATED_DAY),
 ]  # fmt: skip
 KEYED = [layer for layer in LAYERS if layer.double_as]
 
 
 @pytest.fixture(scope="module")
-def closes(world: World) -> Iterator[Callable[[date], ProvenClose]]:
+def closes(request: pytest.FixtureRequest) -> Iterator[Callable[[date], ProvenClose]]:
     """Closes of these dates, each proven and not yet published."""
     connections: dict[date, Connection] = {}
 
     def of(day: date) -> ProvenClose:
+        played: World | Told = request.getfixturevalue("told" if day == RESTATED_DAY else "world")
         if day not in connections:
-            connections[day] = psycopg2.connect(world.warehouse.cluster.dsn(world.proven(day)))
-        models = models_of(world.artifacts(day), WORKING)
-        return ProvenClose(connections[day], world.closes[day].close_id, models)
+            connections[day] = psycopg2.connect(played.warehouse.cluster.dsn(played.proven(day)))
+        models = models_of(played.artifacts(day), WORKING)
+        return ProvenClose(connections[day], played.closes[day].close_id, models)
 
     yield of
     for connection in connections.values():

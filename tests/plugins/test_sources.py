@@ -94,6 +94,27 @@ def test_a_table_overrides_its_source(tmp_path: Path) -> None:
     assert (table.owner, table.load_warn_hours, table.load_error_hours) == ("risk", None, None)
 
 
+def test_how_a_table_is_swept_is_declared_for_it_or_for_its_source(tmp_path: Path) -> None:
+    document = declaration()
+    table = registry_of(tmp_path, document).table("shop_orders")
+    assert (table.sweep_every_days, table.deletions_max, table.immutable) == (7.0, None, ())
+    document["sources"][0].setdefault("config", {}).setdefault("meta", {})["sweep_every_days"] = 2
+    meta_of(document).update(deletions_max=5, immutable=["currency"])
+    table = registry_of(tmp_path, document).table("shop_orders")
+    assert (table.sweep_every_days, table.deletions_max, table.immutable) == (2.0, 5, ("currency",))
+    meta_of(document).update(mode="append")
+    assert registry_of(tmp_path, document).table("shop_orders").immutable == table.column_names
+
+
+def test_names_of_tables_that_a_person_typed_are_compared_with_the_declared_ones(tmp_path: Path) -> None:
+    source = registry_of(tmp_path, declaration()).source("shop")
+    assert source.names(["orders"], "tables") == ("orders",)
+    assert source.names(None, "tables") == source.names([], "tables") == ()
+    for asked, said in (("orders", "must be a list of"), (3, "must be a list of"), (["Orders"], "no table 'Orders'")):
+        with pytest.raises(RegistryError, match=f"^tables.*{said}"):
+            source.names(asked, "tables")
+
+
 def test_sources_without_a_kind_are_dbts_alone(tmp_path: Path) -> None:
     document = declaration()
     document["sources"].append({"name": "ops", "schema": "ops", "tables": [{"name": "batches"}]})
@@ -125,6 +146,9 @@ def meta_of(document: dict[str, Any]) -> dict[str, Any]:
         (lambda d: meta_of(d).pop("classification"), r"meta\.classification is missing"),
         (lambda d: meta_of(d).update(mode="sometimes"), r"must be one of incremental, append, full"),
         (lambda d: meta_of(d).update(classification="secret"), r"must be one of public"),
+        (lambda d: meta_of(d).update(sweep_every_days="often"), r"sweep_every_days is 'often', must be a number, 0 or"),
+        (lambda d: meta_of(d).update(deletions_max=-1), r"deletions_max is -1, must be a number, 0 or more"),
+        (lambda d: meta_of(d).update(immutable=["colour"]), r"colour, which is no declared column"),
         (lambda d: meta_of(d).update(cursor="changed_at"), r"changed_at, which is no declared column"),
         (lambda d: meta_of(d).update(key=["currency"]), r"currency is part of the key, so it needs .* not_null"),
         (lambda d: table_of(d)["columns"][1].pop("data_type"), r"column amount_minor has no data_type"),

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg2
 import pytest
 
-from tests.plugins.desk import AS_OF, Desk, adyen, statement
+from tests.plugins.desk import AS_OF, FIXTURES, Desk, adyen, statement
 from tieout import checks, documents
 from tieout.findings import Check, Finding
 from tieout.landing import load_landing
@@ -124,6 +124,19 @@ def test_a_shorter_version_that_does_not_prove_itself_is_held(desk: Desk) -> Non
     # As many lines with other content say that a line was replaced.
     desk.put("a.csv", adyen({42: [("A", 100), ("C", 100)]}, paid_out=False))
     assert desk.outcomes() == {"a.csv": "loaded"}
+
+
+def test_a_line_of_no_document_is_only_ever_itself(desk: Desk) -> None:
+    """Two fees of one amount on two days are two lines; the same line in an overlapping report is one."""
+    header, fee, *_ = (FIXTURES / "stripe.csv").read_text(encoding="utf-8").splitlines()
+    fee = fee.replace("po_1Abc", "").replace(",,Network costs", ",acct_gulf,Network costs")
+    charge = "po_1,txn_5,ch_5,{0},{0},kwd,1.000,0.000,1.000,charge,ch_5,card,visa,,acct_gulf,"
+    other = fee.replace("2026-10-19", "2026-10-20").replace("txn_1", "txn_2")
+    desk.put("1.csv", "\n".join([header, fee, ""]))
+    desk.put("2.csv", "\n".join([header, fee, other, charge.format("2026-10-20 08:00:00"), ""]))
+    assert desk.outcomes() == {"1.csv": "loaded", "2.csv": "loaded"}
+    rows = desk.ask(LIVING.format(columns="booked_at::text, occurred_at::text, net_minor", table="settlement_lines"))
+    assert [net for *_, net in rows] == [1000, -1250, -1250]
 
 
 def test_a_statement_that_comes_again_takes_its_entries_back(desk: Desk) -> None:

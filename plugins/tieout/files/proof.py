@@ -353,7 +353,8 @@ def row_keys(table: str, rows: Sequence[Row], documents: Sequence[Document | Non
             if document is None:
                 # Nothing says that another file's line takes the place of this one: only the very same line is it.
                 line = SettlementLine(*row)
-                text += f"\0{line.occurred_at}\0{line.booked_at}\0{line.gross_minor}\0{line.fee_minor}\0{line.net_minor}"
+                amounts = f"{line.gross_minor}\0{line.fee_minor}\0{line.net_minor}"
+                text += f"\0{line.occurred_at}\0{line.booked_at}\0{amounts}"
             texts.append(text)
     elif table == "bank_entries":
         for row, document in zip(rows, documents, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from datetime import UTC, datetime
 from typing import Any
 
@@ -80,3 +81,15 @@ def test_what_is_refused(name: str, old: str, new: str, reason: str, read: Any, 
     text = fixture_text(name)
     assert old in text
     assert reason in str(read(text.replace(old, new, 1)).rejected)
+
+
+@pytest.mark.parametrize("column", ["charge_id", "payment_method_type", "card_brand", "payment_metadata[order]", "net"])
+def test_whichever_column_is_last_a_file_that_ends_in_it_is_cut(column: str, read: Any, fixture_text: Any) -> None:
+    header, *lines = csv.reader(fixture_text("stripe_activity.csv").splitlines())
+    at = header.index(column)
+    moved = [",".join([*row[:at], *row[at + 1 :], row[at]]) for row in (header, *lines[:1])]
+    whole = "\n".join(moved) + "\n"
+    assert read(whole).reading.entries == 1
+    # Also where nothing at all is left of the value, which could be a blank one.
+    for end in (whole.rindex(",") + 1, len(whole) - 2, len(whole) - 1):
+        assert "the file ends within a line" in str(read(whole[:end]).rejected)

@@ -7,7 +7,7 @@ the same place among the rows of that key. All of it is set-based, and done only
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -139,7 +139,7 @@ class Comparison:
         :raises HeldFile: a document has fewer rows than before, and the file does not prove itself.
         """
         # A batch that was just copied has no statistics: the planner would take it for a handful of rows.
-        self._cursor.execute("set local enable_nestloop = off")
+        self._cursor.execute("set local enable_nestloop = off; set local work_mem = '64MB'")
         for table in tables.values():
             column = next((each for each in DOCUMENT_COLUMNS if each in table.column_names), None)
             if column is None:
@@ -154,7 +154,7 @@ class Comparison:
             for each in differences:
                 if not each.is_none:
                     self._note(table, each, name, as_of)
-        self._cursor.execute("set local enable_nestloop = on")
+        self._cursor.execute("set local enable_nestloop to default; set local work_mem to default")
 
     def tombstones(self, table: Table) -> Totals:
         """What the tombstones of the new file weigh in raw."""
@@ -164,20 +164,31 @@ class Comparison:
         self._cursor.execute(totals_statement(table, raw_identifier(table), condition))
         return fold_totals(table, self._cursor.fetchall())
 
-    def _pairs(self, table: Table, column: str) -> sql.Composed:
-        """Common tables ``redelivered``, ``before`` and ``now``: the rows of both sides, numbered within their key."""
+    def _pairs(self, table: Table, column: str, before: Iterable[str], now: Iterable[str]) -> sql.Composed:
+        """Common tables ``redelivered``, ``before`` and ``now``: rows of both sides, numbered within their key.
+
+        ``before`` and ``now`` name the columns wanted of each: records are long, and would be sorted along.
+        """
+
+        def wanted(names: Iterable[str]) -> sql.Composed:
+            return sql.SQL(", ").join(sql.Identifier("t", name) for name in dict.fromkeys((column, ROW_KEY, *names)))
+
         return sql.SQL(
             "with redelivered as materialized (select r.file_id, b.batch_id, r.old_no, r.new_no "
             "  from unnest(%(files)s::bigint[], %(old)s::int[], %(new)s::int[]) as r (file_id, old_no, new_no) "
             "  left join ops.batches b on b.file_id = r.file_id and b.table_name = {name}), "
-            "before as (select t.*, r.new_no, row_number() over (partition by r.new_no, t.{key} order by t.{line}) "
-            "  as occurrence from {raw} t join redelivered r on r.batch_id = t.batch_id and r.old_no = t.{column} "
+            "before as (select {wanted_before}, r.batch_id, r.new_no, "
+            "  row_number() over (partition by r.new_no, t.{key} order by t.{line}) as occurrence "
+            "  from {raw} t join redelivered r on r.batch_id = t.batch_id and r.old_no = t.{column} "
             "  where not t.{deleted}), "
-            "now as (select t.*, row_number() over (partition by t.{column}, t.{key} order by t.{line}) as occurrence "
+            "now as (select {wanted_now}, "
+            "  row_number() over (partition by t.{column}, t.{key} order by t.{line}) as occurrence "
             "  from {raw} t join redelivered r on r.new_no = t.{column} "
             "  where t.batch_id = %(batch)s and not t.{deleted}) "
         ).format(
             name=sql.Literal(table.name),
+            wanted_before=wanted(before),
+            wanted_now=wanted(now),
             raw=raw_identifier(table),
             key=sql.Identifier(ROW_KEY),
             line=sql.Identifier(hashed_key(table)[0]),
@@ -196,7 +207,7 @@ class Comparison:
     def _compare(self, table: Table, column: str) -> list[Difference]:
         values = [name for name in table.column_names if name not in PLACES]
         self._cursor.execute(
-            self._pairs(table, column)
+            self._pairs(table, column, values, values)
             + sql.SQL(
                 ", matched as (select coalesce(b.new_no, n.{column}) as number, b.{key} is not null as was, "
                 "  n.{key} is not null as is_there, ({old}) is distinct from ({new}) as differs "
@@ -264,7 +275,7 @@ class Comparison:
             line: line_value,
         }
         self._cursor.execute(
-            self._pairs(table, column)
+            self._pairs(table, column, table.column_names, ())
             + sql.SQL(
                 "insert into {raw} ({batch_id}, {deleted}, {names}) select {batch}, true, {values} from before b "
                 "where not exists (select from now n "

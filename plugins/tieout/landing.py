@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import tempfile
+import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,12 +33,13 @@ from tieout.arrivals import (
     walk,
 )
 from tieout.batches import Totals, TotalsMismatchError, loading_transaction, open_batch, seal_batch
+from tieout.card_numbers import CardKey, FreeText, redact
 from tieout.declared_accounts import DeclaredAccounts
 from tieout.failpoints import Failpoint, FailpointReached, reach
 from tieout.file_register import Entry, HeldFile, Status
 from tieout.load_notes import note
 from tieout.sources import BATCH_ID, Registry, Table, raw_identifier
-from tieout.spool import CHUNK_BYTES, RefusedContent, Spools
+from tieout.spool import CHUNK_BYTES, CopyPipe, RefusedContent, Spools
 
 Outcome = Literal["loaded", "known", "quarantined", "held", "waiting", "empty", "failed"]
 
@@ -81,6 +84,7 @@ class _Run:
     tables: dict[str, Table]
     as_of: datetime
     accounts: DeclaredAccounts | None
+    card_key: CardKey | None
 
 
 def load_landing(
@@ -97,11 +101,12 @@ def load_landing(
     :param accounts: those that are ours, a file of another is held; None takes any account's files.
     :returns: one :class:`FileOutcome` a file; none for an empty folder.
     :raises LandingError: the folder does not exist or cannot be listed.
+    :raises CardKeyError: the key for card tokens is too short.
     :raises OSError: the local disk is full or cannot be written.
     :raises psycopg2.Error: the warehouse failed; files loaded before stay loaded, the rest comes with the next run.
     """
     tables = {table.name: table for table in registry.tables if table.kind == "file"}
-    run = _Run(warehouse, tables, as_of, accounts)
+    run = _Run(warehouse, tables, as_of, accounts, CardKey.from_environment())
     found: dict[str, FileOutcome] = {}
     arrivals: dict[str, Arrival] = {}
     progress = False
@@ -210,14 +215,11 @@ def _load_file(copy: Path, outcome: FileOutcome, run: _Run) -> FileOutcome:
     before = _find(run, outcome)
     if before is not None and before.is_settled:
         return _known(outcome, before)
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tieout-landing-"))
-        spools = Spools(Path(folder), run.tables, stack)
+    with tempfile.TemporaryDirectory(prefix="tieout-landing-") as folder:
         try:
-            reading = files.read(copy, spools.add)
-            spools.finish()
-            reach(Failpoint.FILE_READ)
-            return _store(run, outcome, before, reading, spools)
+            return _store(run, outcome, before, copy, Path(folder))
+        except _OvertakenError:
+            return _overtaken(run, outcome)
         except files.Rejected as rejected:
             return _set_aside(run, outcome, before, "quarantined", str(rejected), rejected.reading, _place(rejected))
         except RefusedContent as refused:
@@ -232,8 +234,10 @@ def _load_file(copy: Path, outcome: FileOutcome, run: _Run) -> FileOutcome:
         except Exception as broken:
             if isinstance(broken, OSError) and broken.errno is not None:
                 raise local_disk_error(broken) from broken
-            log.exception("the reader broke on %s", outcome.uri)
-            reason = f"the reader broke ({type(broken).__name__}: {broken}): report it; the file is tried again"
+            # The error may name what it broke on.
+            log.error("the reader broke on %s\n%s", outcome.uri, redact(traceback.format_exc()))
+            said = redact(f"{type(broken).__name__}: {broken}")
+            reason = f"the reader broke ({said}): report it; the file is tried again"
             return replace(outcome, outcome="failed", reason=reason)
 
 
@@ -249,7 +253,12 @@ class _HeldReading(Exception):
 def _place(rejected: files.Rejected) -> dict[str, Any]:
     """Where in the file the reason of a refusal stands."""
     place = {name: getattr(rejected, name) for name in ("line", "column", "expected", "found", "remedy")}
-    return {"place": {name: storable(value) if isinstance(value, str) else value for name, value in place.items()}}
+    return {"place": {name: _tellable(value) if isinstance(value, str) else value for name, value in place.items()}}
+
+
+def _tellable(text: str) -> str:
+    """What was found in a file, as it may be stored and told."""
+    return redact(storable(text))
 
 
 def _find(run: _Run, outcome: FileOutcome) -> Entry | None:
@@ -275,31 +284,34 @@ def _enter(cursor: Any, run: _Run, outcome: FileOutcome, before: Entry | None) -
     )
 
 
-def _store(
-    run: _Run, outcome: FileOutcome, before: Entry | None, reading: files.Reading, spools: Spools
-) -> FileOutcome:
-    """Everything of one file in one transaction: identity, batches, rows, documents and versions, totals compared."""
-    _refuse_stray_totals(reading, spools)
+def _store(run: _Run, outcome: FileOutcome, before: Entry | None, copy: Path, folder: Path) -> FileOutcome:
+    """Everything of one file in one transaction: identity, batches, rows, documents and versions, totals compared.
+
+    Rows are on their way to raw while the file is read; nothing of them stays when it is refused.
+    """
     forced = before is not None and before.is_forced
-    try:
-        if run.accounts is not None and not forced:
-            run.accounts.refuse_strangers(reading)
-        with loading_transaction(run.warehouse) as cursor:
-            file_id = _enter(cursor, run, outcome, before)
-            if file_id is not None:
-                reach(Failpoint.FILE_ENTERED)
-                _load_rows(cursor, run, file_id, outcome, reading, spools, forced)
-                file_register.settle(cursor, file_id, before, "loaded", None, reading, _counted(reading), run.as_of)
-                if before is not None and before.release is not None:
-                    _note_release(cursor, run, file_id, before)
-                if not (spools.row_counts or reading.entries or reading.statements):
-                    said = f"{outcome.name} has a header and no line: ask the sender if there was nothing to report"
-                    _note(cursor, run, "header_only", said, file_id)
-                reach(Failpoint.BEFORE_FILE_COMMIT)
-    except HeldFile as held:
-        raise _HeldReading(held, reading) from held
-    if file_id is None:
-        return _overtaken(run, outcome)
+    with loading_transaction(run.warehouse) as cursor, ExitStack() as stack:
+        load = _Load(cursor, run, outcome, before)
+        spools = Spools(folder, run.tables, stack, run.card_key, load.pipe)
+        reading = files.read(copy, spools.add)
+        with _refusals(reading):
+            spools.finish()
+        reach(Failpoint.FILE_READ)
+        _refuse_stray_totals(reading, spools)
+        try:
+            if run.accounts is not None and not forced:
+                run.accounts.refuse_strangers(reading)
+            file_id = load.enter()
+            _load_rows(cursor, run, load, outcome, reading, spools, forced)
+        except HeldFile as held:
+            raise _HeldReading(held, reading) from held
+        file_register.settle(cursor, file_id, before, "loaded", None, reading, _counted(reading), run.as_of)
+        if before is not None and before.release is not None:
+            _note_release(cursor, run, file_id, before)
+        if not (spools.row_counts or reading.entries or reading.statements):
+            said = f"{outcome.name} has a header and no line: ask the sender if there was nothing to report"
+            _note(cursor, run, "header_only", said, file_id)
+        reach(Failpoint.BEFORE_FILE_COMMIT)
     reach(Failpoint.AFTER_FILE_COMMIT)
     return replace(
         outcome, outcome="loaded", file_id=file_id, format=reading.format, content_date=reading.content_date,
@@ -307,22 +319,80 @@ def _store(
     )  # fmt: skip
 
 
+class _OvertakenError(Exception):
+    """Another run entered the same bytes first."""
+
+
+class _Load:
+    """One file's transaction: the file is entered when its first row is there, or at the end."""
+
+    def __init__(self, cursor: Any, run: _Run, outcome: FileOutcome, before: Entry | None) -> None:
+        self.batches: dict[str, int] = {}
+        self._cursor = cursor
+        self._run = run
+        self._outcome = outcome
+        self._before = before
+        self._file_id: int | None = None
+
+    def enter(self) -> int:
+        """The file's id.
+
+        :raises _OvertakenError: another run has it.
+        """
+        if self._file_id is None:
+            self._file_id = _enter(self._cursor, self._run, self._outcome, self._before)
+            if self._file_id is None:
+                raise _OvertakenError
+            reach(Failpoint.FILE_ENTERED)
+        return self._file_id
+
+    def open(self, table: Table) -> int:
+        """The file's batch of a table, opened at first sight."""
+        if table.name not in self.batches:
+            self.batches[table.name] = open_batch(self._cursor, table, self._run.as_of, file_id=self.enter())
+        return self.batches[table.name]
+
+    def ids(self, table: Table) -> bytes:
+        """What each row of COPY's text begins with."""
+        return f"{self.open(table)}\t{self.enter()}\t".encode()
+
+    def pipe(self, table: Table) -> CopyPipe:
+        """COPY of a table's rows while they are read."""
+        return CopyPipe(partial(self.copy, table), self.ids(table))
+
+    def copy(self, table: Table, source: Any) -> None:
+        """COPY of a table's rows."""
+        columns = sql.SQL(", ").join(map(sql.Identifier, (BATCH_ID, *table.column_names)))
+        statement = sql.SQL("copy {} ({}) from stdin").format(raw_identifier(table), columns)
+        self._cursor.copy_expert(statement, source, CHUNK_BYTES)
+
+
+@contextmanager
+def _refusals(reading: files.Reading) -> Iterator[None]:
+    """Refuse the file for what the warehouse says of a value of it."""
+    try:
+        yield
+    except psycopg2.DataError as error:
+        said = str(error).strip().splitlines()[0]
+        raise RefusedContent(f"a value does not fit its column: {said}", reading) from error
+    except psycopg2.IntegrityError as error:
+        said = str(error).strip().splitlines()[0]
+        raise RefusedContent(f"a row breaks its table's declaration: {said}", reading) from error
+
+
 def _load_rows(
-    cursor: Any, run: _Run, file_id: int, outcome: FileOutcome, reading: files.Reading, spools: Spools, forced: bool
+    cursor: Any, run: _Run, load: _Load, outcome: FileOutcome, reading: files.Reading, spools: Spools, forced: bool
 ) -> None:
     """Rows first, then the documents they belong to, then what that means for the versions that stood before."""
-
-    def opened(table: Table) -> int:
-        return open_batch(cursor, table, run.as_of, file_id=file_id)
-
-    batches = {}
-    for table in spools.tables():
-        batches[table.name] = opened(table)
-        _copy_rows(cursor, table, batches[table.name], file_id, reading, spools)
+    file_id, batches = load.enter(), load.batches
+    for table in spools.waiting():
+        ids = load.ids(table)
+        with _refusals(reading):
+            load.copy(table, spools.stream(table.name, ids))
     again = documents.enter(cursor, file_id, reading)
     expected = {name: _expected(name, reading, spools) for name in batches}
     if again:
-        comparison = documents.Comparison(cursor, file_id, again, batches, opened)
+        comparison = documents.Comparison(cursor, file_id, again, batches, load.open)
         comparison.supersede(run.tables, reading, outcome.name, forced, run.as_of)
         for name in batches:
             gone = comparison.tombstones(run.tables[name])
@@ -332,24 +402,21 @@ def _load_rows(
         continuity.hold_unless_continuous(cursor, run.tables[STATEMENTS], file_id)
     for name, batch_id in batches.items():
         seal_batch(cursor, run.tables[name], batch_id, expected[name])
+        _note_card_numbers(cursor, run, name, batch_id, file_id, outcome, spools.free_text.get(name))
 
 
-def _copy_rows(
-    cursor: Any, table: Table, batch_id: int, file_id: int, reading: files.Reading, spools: Spools
+def _note_card_numbers(
+    cursor: Any, run: _Run, name: str, batch_id: int, file_id: int, outcome: FileOutcome, masked: FreeText | None
 ) -> None:
-    columns = sql.SQL(", ").join(map(sql.Identifier, (BATCH_ID, *table.column_names)))
-    try:
-        cursor.copy_expert(
-            sql.SQL("copy {} ({}) from stdin").format(raw_identifier(table), columns),
-            spools.stream(table.name, batch_id, file_id),
-            CHUNK_BYTES,
-        )
-    except psycopg2.DataError as error:
-        said = str(error).strip().splitlines()[0]
-        raise RefusedContent(f"a value does not fit its column: {said}", reading) from error
-    except psycopg2.IntegrityError as error:
-        said = str(error).strip().splitlines()[0]
-        raise RefusedContent(f"a row breaks its table's declaration: {said}", reading) from error
+    if masked is None or not masked.rows:
+        return
+    note(
+        cursor, source=FILES, table_name=name, kind="card_number", severity="fail",
+        message=f"{masked.rows} lines of {outcome.name} have a card number in {', '.join(masked.columns)}: it was "
+        "masked before it was stored. Ask the sender to leave card numbers out",
+        as_of=run.as_of, batch_id=batch_id, file_id=file_id,
+        observed={"rows": masked.rows, "columns": masked.columns},
+    )  # fmt: skip
 
 
 def _expected(name: str, reading: files.Reading, spools: Spools) -> Totals:
@@ -409,7 +476,7 @@ def _set_aside(
     place: dict[str, Any],
 ) -> FileOutcome:
     """Write down that a file was refused or is held, in a transaction of its own: nothing of it is loaded."""
-    reason = storable(reason)
+    reason = _tellable(reason)
     with loading_transaction(run.warehouse) as cursor:
         file_id = _enter(cursor, run, outcome, before)
         if file_id is not None:

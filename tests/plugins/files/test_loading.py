@@ -26,6 +26,8 @@ REPORTS = {
     "adyen_accounting.csv": (3, 7462),
     "braintree.json": (3, 4079),
     "mollie.json": (3, 7946),
+    "stripe_activity.csv": (4, 6784),
+    "stripe_payouts.csv": (2, -50),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from collections.abc import Callable
@@ -12,7 +13,12 @@ from typing import Any
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from tieout.card_numbers import CardKey, mask
+from tests.plugins.desk import Desk, adyen, statement
+from tieout import files
+from tieout.alerts import deliver, record
+from tieout.card_numbers import CardKey, luhn, mask
+from tieout.files import proof
+from tieout.load_checks import load_notes
 from tieout.postgres import Cluster
 from tieout.snapshot import Batch, SnapshotError, take_snapshot
 from tieout.sources import Registry, RegistryError, ensure_raw_tables, load_registry
@@ -78,13 +84,14 @@ class Shop:
             cursor.execute(statement)
             return list(cursor.fetchall())
 
-    def everything(self) -> str:
-        """All text of every table of the warehouse."""
-        tables = self.ask(
-            "select format('%I.%I', schemaname, tablename) from pg_tables "
-            "where schemaname not in ('pg_catalog', 'information_schema')"
-        )
-        return "\n".join(row[0] for (table,) in tables for row in self.ask(f"select t::text from {table} t"))
+
+def everything(place: Shop | Desk) -> str:
+    """All text of every table of the warehouse."""
+    tables = place.ask(
+        "select format('%I.%I', schemaname, tablename) from pg_tables "
+        "where schemaname not in ('pg_catalog', 'information_schema')"
+    )
+    return "\n".join(row[0] for (table,) in tables for row in place.ask(f"select t::text from {table} t"))
 
 
 @pytest.fixture
@@ -131,7 +138,7 @@ def test_what_was_typed_is_masked_in_raw_and_noted(shop: Shop) -> None:
     assert message.startswith("2 rows of shop.orders have a card number in note, buyer: it was masked")
     assert observed == {"rows": 2, "columns": {"note": 2, "buyer": 1}}
     assert [note for note in batch.notes if note.startswith("card_number: 2 rows")]
-    assert not [number for number in (VISA, SPACED, AMEX) if number in shop.everything()]
+    assert not [number for number in (VISA, SPACED, AMEX) if number in everything(shop)]
 
 
 def test_a_table_without_card_numbers_has_no_note(shop: Shop) -> None:
@@ -201,9 +208,107 @@ def test_a_card_number_is_in_no_message_of_a_table_that_is_refused(shop: Shop) -
     )
     batch = shop.load()
     assert batch.outcome == "refused"
-    assert VISA not in f"{batch} {shop.everything()}"
+    assert VISA not in f"{batch} {everything(shop)}"
 
 
 def test_a_key_cannot_be_free_text(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="order_id is part of the key, so it cannot be free_text"):
         declared(tmp_path, ", config: {meta: {free_text: true}}")
+
+
+def test_a_report_with_card_numbers_is_masked_line_by_line_and_noted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TIEOUT_CARD_KEY", SECRET)
+    # The second line's own reference happens to look like a card number, and stays.
+    report = adyen({1: [("8535123412341234", 1000), (VISA, 2000), ("8535123412341235", 3000)]})
+    report = report.replace("ORDER-8535123412341235", SPACED).replace(f"ORDER-{VISA}", "ORDER-2")
+    desk.put("settlement.csv", report)
+    assert desk.outcomes() == {"settlement.csv": "loaded"}
+    stored = mask(SPACED, CardKey(SECRET))[0]
+    rows = desk.ask("select psp_reference, merchant_reference, record from raw.settlement_lines order by line_no")
+    assert [row[:2] for row in rows[:3]] == [
+        ("8535123412341234", "ORDER-8535123412341234"), (VISA, "ORDER-2"), ("8535123412341235", stored),
+    ]  # fmt: skip
+    assert [row[2] for row in rows] == [line.replace(SPACED, stored) for line in report.splitlines()[1:]]
+    ((file_id,),) = desk.ask("select file_id from ops.files")
+    assert desk.ask(
+        "select table_name, severity, file_id, observed, message from ops.load_notes where kind = 'card_number'"
+    ) == [
+        (
+            "settlement_lines", "fail", file_id, {"rows": 1, "columns": {"merchant_reference": 1, "record": 1}},
+            "1 lines of settlement.csv have a card number in merchant_reference, record: it was masked before it was "
+            "stored. Ask the sender to leave card numbers out",
+        )
+    ]  # fmt: skip
+
+
+def test_a_statement_with_a_card_number_is_masked(desk: Desk) -> None:
+    desk.put("statement.sta", statement(1, 0, 500).replace("TRANSFER", f"CARD {VISA}"))
+    assert desk.outcomes() == {"statement.sta": "loaded"}
+    ((remittance, record),) = desk.ask("select remittance, record from raw.bank_entries")
+    assert "CARD {card 411111******1111}" in remittance
+    assert "CARD {card 411111******1111}" in record
+    assert desk.ask("select table_name from ops.load_notes where kind = 'card_number'") == [("bank_entries",)]
+    assert VISA not in everything(desk)
+
+
+def test_a_card_number_in_the_place_of_an_amount_is_in_no_reason(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        desk.put("settlement.csv", adyen({1: [("A1", 1000)]}).replace("10.00", f"paid by {VISA}", 1))
+        assert desk.outcomes() == {"settlement.csv": "quarantined"}
+    ((reason,),) = desk.ask("select reason from ops.files")
+    assert "paid by {card 411111******1111}" in reason
+    assert VISA not in everything(desk)
+    assert VISA not in caplog.text
+
+
+def test_a_reader_that_breaks_on_a_card_number_does_not_tell_it(
+    desk: Desk, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise KeyError(f"no such reference: {VISA}")
+
+    monkeypatch.setattr(files, "read", broken)
+    desk.put("settlement.csv", adyen({1: [("A1", 1000)]}))
+    (outcome,) = desk.run()
+    assert outcome.outcome == "failed"
+    assert "no such reference: {card 411111******1111}" in str(outcome.reason)
+    assert "no such reference: {card 411111******1111}" in caplog.text
+    assert VISA not in caplog.text
+
+
+def test_the_incident_tells_of_the_card_number_and_not_which(shop: Shop) -> None:
+    shop.sell(f"update shop.orders set note = 'pay with {VISA} please' where order_id = 'o1'")
+    shop.load()
+    recorded = record(shop.warehouse, load_notes(shop.warehouse, shop.registry, AS_OF), AS_OF)
+    assert recorded.opened == 1
+    ((subject, severity, message),) = shop.ask("select subject, severity, message from ops.incidents")
+    assert (subject, severity) == ("shop.orders card_number", "fail")
+    assert message.startswith("1 rows of shop.orders have a card number in note: it was masked")
+    said: list[str] = []
+    deliver(shop.warehouse, lambda text, key: said.append(text), AS_OF)
+    assert [text for text in said if "shop.orders card_number: 1 rows of shop.orders" in text]
+    assert VISA not in f"{said} {everything(shop)}"
+    shop.sell("update shop.orders set note = 'paid' where order_id = 'o1'")
+    shop.load(1)
+    assert record(shop.warehouse, load_notes(shop.warehouse, shop.registry, AS_OF), AS_OF).resolved == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("settlement_lines", "merchant_reference"),
+        ("bank_entries", "remittance"),
+        ("bank_entries", "customer_reference"),
+    ],
+)
+def test_the_digest_a_row_is_known_by_does_not_tell_the_digits_that_are_hidden(table: str, column: str) -> None:
+    kind = proof.ROW_TYPES[table]
+    empty = kind(*(None for _ in kind._fields))
+    alike = [number for number in (f"555555{hidden:06}4444" for hidden in range(100)) if luhn(number)][:2]
+    rows = [empty._replace(**{column: f"paid by {number}"}) for number in (*alike, "1")]
+    first, second, other = proof.row_keys(table, rows, [None] * 3)
+    assert (first == second, first == other) == (True, False)

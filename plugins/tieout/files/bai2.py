@@ -4,6 +4,7 @@ Records are 01 file, 02 group, 03 account, 16 transaction, 88 continuation, 49/9
 record counts, all of which are verified. Amounts are unsigned whole numbers of minor units; a transaction's type code
 says which way the money went. A group is one day (its as-of date); without a currency it is in US dollars. Groups
 that are marked interim are counted and verified, and left to the final ones.
+A file is held in memory, so it may have 128 MB and no more. A day is the calendar day that the bank wrote.
 """
 
 from __future__ import annotations

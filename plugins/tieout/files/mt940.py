@@ -6,6 +6,7 @@ and RD money in. Some habits that hurt no money are tolerated: transport lines a
 entry date, no reference, several :86: fields, and value dates of 29 or 30 February (banks that reckon months of 30
 days write them), which become the month's last day. An MT942 is an interim report and no statement: its
 entries are counted, checked against its totals, and left to the statement that will book them.
+A file is held in memory, so it may have 128 MB and no more. A day is the calendar day that the bank wrote.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ CHUNK_BYTES = 1 << 16
 DEPTH_LIMIT = 64  # the schemas nest about 15 deep
 ELEMENT_LIMIT = 16 << 20  # bytes; an entry with all its details, held in memory
 TAG_LIMIT = 1 << 20  # bytes of one tag with its attributes
-NAMES_REMEMBERED = 1000  # the schemas have some hundreds
+NAMES_LIMIT = 2000  # the schemas have some hundreds; the parser remembers each that it meets
 
 Json = dict[str, Any] | str
 
@@ -73,6 +73,7 @@ class _Walker:
         self._parser = expat.ParserCreate(namespace_separator=" ")
         self._parser.buffer_text = True
         self._parser.StartDoctypeDeclHandler = self._document_type
+        self._parser.StartNamespaceDeclHandler = self._namespace
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.CharacterDataHandler = self._characters
@@ -110,11 +111,12 @@ class _Walker:
         self._depth += 1
         if self._depth > DEPTH_LIMIT:
             raise Rejected("nested too deep", line=self._line, expected=f"at most {DEPTH_LIMIT} levels")
+        node = {f"@{self._named(name)}": value for name, value in attributes.items()} if attributes else {}
         if not self._nodes and not self._begins_child(qualified):
             return
         if self._text:
             self._refuse_text()
-        self._nodes.append({f"@{_local(name)}": value for name, value in attributes.items()} if attributes else {})
+        self._nodes.append(node)
 
     def _begins_child(self, qualified: str) -> bool:
         """Whether the element outside any kept child begins one; a container that begins is noted."""
@@ -173,15 +175,15 @@ class _Walker:
     def _named(self, qualified: str) -> str:
         name = self._names.get(qualified)
         if name is None:
-            name = _local(qualified)
-            if len(self._names) < NAMES_REMEMBERED:
-                self._names[qualified] = name
+            if len(self._names) == NAMES_LIMIT:
+                raise Rejected("more names than any message has", line=self._line, expected=f"at most {NAMES_LIMIT}")
+            name = self._names[qualified] = qualified.rpartition(" ")[2]
         return name
+
+    def _namespace(self, prefix: str | None, _: str) -> None:
+        self._named(f"xmlns {prefix}")
 
     @property
     def _line(self) -> int:
         return self._parser.CurrentLineNumber
 
-
-def _local(qualified: str) -> str:
-    return qualified.rpartition(" ")[2]

@@ -114,6 +114,15 @@ def test_what_has_no_end_is_refused_before_it_fills_the_memory(
         steps(tmp_path, content)
 
 
+@pytest.mark.parametrize("element", ["<n{}/>", "<a n{}='1'/>", "<a xmlns:n{}='urn:x'/>", "<a xmlns='urn:{}'/>"])
+@pytest.mark.parametrize("inside", ["<box>{}</box>", "<r>{}</r>", "<box><a>{}</a></box>"])
+def test_names_without_end_are_refused(inside: str, element: str, tmp_path: Path) -> None:
+    content = inside.format("".join(element.format(number) for number in range(3000)))
+    with pytest.raises(Rejected, match="more names than any message has"):
+        steps(tmp_path, content)
+    steps(tmp_path, inside.format("".join(element.format(number % 100) for number in range(3000))))
+
+
 def test_elements_that_are_given_on_do_not_add_up_to_one_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 The way of a row, module by module:
 
     sources      the registry of source tables, read from the dbt source YAML
+    source_declaration  writes one for review: from ``source_catalogue`` by ``source_suggestions``
     batches      manifest and control totals of a load, taken alike at the source and in ``raw``
     snapshot     extracts the payment system: one snapshot, verified batches in ``raw``; ``source_identity`` tells
                  servers apart, ``failpoints`` stop it where tests say, ``verify`` proves any batch again

@@ -300,7 +300,7 @@ def source_add(
         f"  review it             every comment that starts with 'guess' says what to check\n"
         f"  tieout migrate        makes the raw tables\n"
         f"  a staging model       for each table that is to be matched or booked, as stg_payments__captures is\n"
-        f"  the DAG ingest        extracts source {added.source} once a task names it",
+        f'  dags/ingest.py        takes it with ExtractSnapshotOperator(source_name="{added.source}")',
         markup=False, highlight=False,
     )  # fmt: skip
 

@@ -103,6 +103,7 @@ def take_snapshot(
     :raises SnapshotError: the source cannot be read, or another run has been holding the lock for too long.
     :raises TotalsMismatchError: raw differs from the source; everything was rolled back.
     :raises RegistryError: the source or one of the tables is not declared.
+    :raises CardKeyError: the key for card tokens is too short.
     """
     declared = registry.source(source_name)
     if declared.kind != "snapshot":

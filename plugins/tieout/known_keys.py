@@ -41,7 +41,9 @@ def rows_otherwise(cursor: Any, table: Table, batch_id: int, condition: sql.Comp
 
 
 def reused_keys(cursor: Any, table: Table, batch_id: int) -> Reused:
-    """Look the batch's keys up among what raw knew."""
+    """Look the batch's keys up among what raw knew; where none can be used again, nothing is looked up."""
+    if not table.immutable and not _has_buried(cursor, table):
+        return Reused(0, 0, ())
     # A tombstone's amounts are zero whatever they were.
     lasting = [name for name in table.immutable if name not in table.amounts]
     cursor.execute(
@@ -66,6 +68,15 @@ def reused_keys(cursor: Any, table: Table, batch_id: int) -> Reused:
     )
     otherwise, revived, examples = cursor.fetchone()
     return Reused(otherwise, revived, tuple(examples or ()))
+
+
+def _has_buried(cursor: Any, table: Table) -> bool:
+    cursor.execute(
+        "select exists (select from ops.sweeps join ops.batches using (batch_id) "
+        "where source = %s and table_name = %s and rows_deleted > 0)",
+        (table.source, table.name),
+    )
+    return bool(cursor.fetchone()[0])
 
 
 def row_text(names: Iterable[str], alias: str) -> sql.Composed:

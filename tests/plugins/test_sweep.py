@@ -325,7 +325,17 @@ def test_a_full_table_shows_what_is_gone_every_day(world: World) -> None:
 # --- keys that are used again
 
 
-def test_a_key_that_comes_back_is_said(world: World) -> None:
+def test_a_key_that_comes_back_is_said_even_where_nothing_is_immutable(world: World) -> None:
+    world.run()
+    world.delete("order_id = 'o1'")
+    world.run(1)
+    world.sell("insert into shop.orders values ('o1', 7, 'JPY', null, now())")
+    world.run(2)
+    assert world.notes()[-1] == ("orders", "key_reused", "warn")
+    assert is_the_source(world)
+
+
+def test_a_key_that_comes_back_as_another_thing_fails(world: World) -> None:
     world.declare("orders", immutable=("currency",))
     world.run()
     world.delete("order_id in ('o1', 'o2')")

@@ -19,6 +19,8 @@ from hypothesis.strategies import booleans, integers, sampled_from
 
 from tests.faults.stand import Shop
 
+MISSED = "select * from ops.sweeps where rows_missed > 0"
+
 # --- Commits that come late ---
 
 
@@ -95,6 +97,7 @@ def test_no_late_commit_is_lost_while_extraction_goes_on(shop: Shop, capsys: pyt
     with capsys.disabled():
         print(said)
     assert (found, lines) == (transactions, transactions)
+    assert shop.stand.ask(warehouse, MISSED) == [], "a sweep had to find what the horizon did not show"
     assert batches > 5
     assert naive_lost > 0, "the delays were too short to lose anything: this run proved nothing"
 
@@ -225,6 +228,7 @@ def test_a_source_whose_application_has_another_clock_loses_no_row(shop: Shop, m
     everything = set(dict(shop.stand.ask(source, "select order_id, 1 from shop.orders")))
     assert len(everything) == 25
     assert set(dict(shop.stand.ask(warehouse, LATEST, 0))) == everything
+    assert shop.stand.ask(warehouse, MISSED) == []
     assert len(everything - naive) == 10, "a cursor on updated_at lost nothing: this run proved nothing"
     # A transaction that nobody has open is not read twice.
     assert shop.stand.ask(warehouse, "select count(*) from raw.shop_orders") == [(25,)]
@@ -304,6 +308,7 @@ def test_raw_is_what_was_committed_whatever_the_order_of_things(shop: Shop) -> N
             shop.extract(self.loader, next(days), dsn)
             assert dict(shop.stand.ask(warehouse, LATEST, self.base)) == self.committed
             assert shop.stand.ask(warehouse, TWICE) == [], "a row came twice in one batch"
+            assert shop.stand.ask(warehouse, MISSED) == [], "a sweep had to find what the horizon did not show"
 
         def teardown(self) -> None:
             """Whatever is open is taken back; then all must be there."""

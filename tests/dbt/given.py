@@ -26,6 +26,8 @@ from zoneinfo import ZoneInfo
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
+from tieout.load_notes import note
+
 SCENARIOS = Path(__file__).parent / "scenarios"
 ZONE = ZoneInfo("Europe/Amsterdam")
 # A Tuesday, the Wednesday after it, and Friday.
@@ -40,7 +42,8 @@ BANK_FILES = {"bank_entries": "bank", "bank_statements": "statements"}
 RATES = {"USD": "1.1", "GBP": "0.85", "JPY": "170", "SEK": "11", "NZD": "1.9"}
 # Ids that name their scenario; references of payouts and the accounts above stay as they are.
 IDS = ("payment_id", "capture_id", "refund_id", "dispute_id", "payout_id", "fx_conversion_id", "merchant_reference",
-       "psp_reference", "original_psp_reference", "processor_account", "bank_account")  # fmt: skip
+       "psp_reference", "original_psp_reference", "processor_account", "bank_account", "market",
+       "attempt_id")  # fmt: skip
 PAYOUT_REFERENCE = re.compile(r"TX\d+|po_\w+|\d{13}")
 
 # table -> (key columns that are hashed, amount column -> currency column)
@@ -48,6 +51,7 @@ DECLARED: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "merchants": (("merchant_id",), {}),
     "payment_methods": (("payment_method_id",), {}),
     "fee_schedules": (("fee_schedule_id",), {}),
+    "payment_attempts": (("attempt_id",), {}),
     "payments": (("payment_id",), {"amount_minor": "currency"}),
     "captures": (("capture_id",), {"amount_minor": "currency"}),
     "refunds": (("refund_id",), {"amount_minor": "currency"}),
@@ -102,27 +106,27 @@ def ledger_rows(close_no: int) -> dict[str, list[Row]]:
     found: dict[str, list[Row]] = defaultdict(list)
     for name in scenario_names():
         given = SCENARIOS / name / "given" / str(close_no)
-        for table in ("captures", "refunds", "disputes", "payouts", "fx_conversions"):
+        for table in ("payment_attempts", "captures", "refunds", "disputes", "payouts", "fx_conversions"):
             found[table] += [_ledger_row(name, table, row) for row in read_csv(given / f"{table}.csv")]
         payments = {row["payment_id"]: row for row in read_csv(given / "payments.csv")}
         known = {f"{name}/{payment_id}" for payment_id in payments}
         found["payments"] += [_payment(name, row) for row in payments.values()]
-        for row in itertools.chain(found["captures"], found["refunds"], found["disputes"]):
+        for row in itertools.chain(found["captures"], found["refunds"], found["disputes"], found["payment_attempts"]):
             if row["payment_id"].startswith(f"{name}/") and row["payment_id"] not in known:
                 known.add(row["payment_id"])
                 order = row["payment_id"].removeprefix(f"{name}/")
                 found["payments"].append(
-                    _payment(name, {"payment_id": order, "processor": row["processor"], "currency": row["currency"]})
+                    _payment(name, {
+                        "payment_id": order, "processor": row["processor"], "currency": row.get("currency", "EUR"),
+                    })
                 )
+    # Only visa has a contract, and amex one that is gone at the second close: other lines may carry any fee.
     if close_no == 1:
         found["merchants"] = [_merchant("principal", 0), _merchant("platform", 250)]
-        found["payment_methods"] = [_method("visa"), _method("mastercard")]
-        # Only visa has a contract: the other lines may carry any fee.
-        found["fee_schedules"] = [{
-            "fee_schedule_id": "fee", "processor": "adyen", "method_type": "card", "network": "visa", "market": "*",
-            "pct_bps": "100", "fixed_minor": 10, "currency": "EUR", "valid_from": "2026-01-01", "valid_to": None,
-            "updated_at": _instant("2026-10-19"),
-        }]  # fmt: skip
+        found["payment_methods"] = [_method("visa"), _method("mastercard"), _method("amex")]
+        found["fee_schedules"] = [_contract("visa"), _contract("amex")]
+    if close_no == 2:
+        found["fee_schedules"] = [{**_contract("amex"), "is_deleted": True}]
     return {table: rows for table, rows in found.items() if rows}
 
 
@@ -180,6 +184,35 @@ def load(cursor: Cursor, close_no: int, balances: dict[str, int]) -> None:
         ((file_id,),) = cursor.fetchall()
         rows = [{"file_id": file_id, "line_no": number, **row} for number, row in enumerate(file.rows, 1)]
         _batch(cursor, "files", file.table, file.table, rows, end, file_id)
+        if file.table == "settlement_lines":
+            _documents(cursor, file, file_id, end)
+
+
+def _documents(cursor: Cursor, file: File, file_id: int, end: datetime) -> None:
+    """Enter the reports that a file brings as versions, and note those that came before."""
+    reports = {row["document"] for row in file.rows if row["document_no"] is not None}
+    for identity in sorted(f"{file.origin_account}|{report}" for report in reports):
+        cursor.execute(
+            "update ops.documents set superseded_by = %s where identity = %s and superseded_by is null "
+            "returning version", (file_id, identity),
+        )  # fmt: skip
+        earlier = cursor.fetchone()
+        cursor.execute(
+            "insert into ops.documents (kind, identity, version, file_id, document_no) "
+            "values ('settlement_batch', %s, %s, %s, 1)", (identity, earlier[0] + 1 if earlier else 1, file_id),
+        )  # fmt: skip
+        if earlier:
+            note(
+                cursor, source="files", table_name=file.table, kind="file_superseded", severity="warn",
+                message=f"{file.name} takes the place of an earlier file", as_of=end, file_id=file_id,
+                batch_id=_newest_batch(cursor),
+            )  # fmt: skip
+
+
+def _newest_batch(cursor: Cursor) -> int:
+    cursor.execute("select max(batch_id) from ops.batches")
+    ((batch_id,),) = cursor.fetchall()
+    return int(batch_id)
 
 
 def _batch(
@@ -254,9 +287,16 @@ def _instant(text: str) -> datetime:
 
 def _ledger_row(name: str, table: str, row: dict[str, str]) -> Row:
     key = DECLARED[table][0][0]
-    happened = {"captures": "captured_at", "refunds": "refunded_at", "disputes": "stage_at", "payouts": "sent_at",
-                "fx_conversions": "executed_at"}[table]  # fmt: skip
-    defaults: Row = {"updated_at": row[happened], "currency": "EUR"}
+    happened = {
+        "payment_attempts": "attempted_at", "captures": "captured_at", "refunds": "refunded_at",
+        "disputes": "stage_at", "payouts": "sent_at", "fx_conversions": "executed_at",
+    }[table]  # fmt: skip
+    defaults: Row = {"updated_at": row[happened]}
+    if table == "payment_attempts":
+        defaults |= {"processor": "adyen", "payment_id": "order", "attempt_no": 1, "outcome": "authorised",
+                     "latency_ms": 100, "three_ds": "none"}  # fmt: skip
+    else:
+        defaults |= {"currency": "EUR"}
     if table in ("captures", "refunds", "disputes"):
         defaults |= {"processor": "adyen", "payment_id": "order", "capture_id": "capture", "psp_reference": row[key]}
     if table == "refunds":
@@ -292,6 +332,14 @@ def _method(network: str) -> Row:
     return {
         "payment_method_id": network, "token": network, "method_type": "card", "network": network,
         "created_at": _instant("2026-10-19"),
+    }  # fmt: skip
+
+
+def _contract(network: str) -> Row:
+    return {
+        "fee_schedule_id": network, "processor": "adyen", "method_type": "card", "network": network, "market": "*",
+        "pct_bps": "100", "fixed_minor": 10, "currency": "EUR", "valid_from": "2026-01-01", "valid_to": None,
+        "updated_at": _instant("2026-10-19"),
     }  # fmt: skip
 
 

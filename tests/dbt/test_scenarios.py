@@ -1,7 +1,8 @@
 """Golden scenarios: what is given to three closes in small CSVs, and what they make of it.
 
 ``expect/items.csv`` lists the outcome of every item at every close; where a scenario is about the books or the
-register, ``expect/journal.csv``, ``expect/balances.csv`` and ``expect/breaks.csv`` say all of theirs.
+register, ``expect/journal.csv``, ``expect/balances.csv``, ``expect/breaks.csv`` and ``expect/kpis.csv`` say all of
+theirs.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ BREAKS = """
         right_minor, clearing_minor, exposure_minor, first_seen_business_date as first_seen, age_business_days as age,
         source_references as references
     from reconciliation.break_register b
+"""
+KPIS = """
+    select business_date, value_date, market, submitted_count, authorised_count, captured_count, captured_minor
+    from kpi.kpi_daily where market <> 'unknown'
 """
 JOURNAL = "select business_date, entry_key as entry, value_date, account, currency, amount_minor from ledger.journal"
 
@@ -67,6 +72,9 @@ def _split(warehouse: Warehouse) -> Outcome:
     for row in _rows(warehouse, BREAKS):
         scenario = owners[row["references"].split(" / ")[0]]
         outcome.rows[scenario]["breaks"].append(_spelled(scenario, row))
+    for row in _rows(warehouse, KPIS):
+        scenario = owner(row["market"])
+        outcome.rows[scenario]["kpis"].append(_spelled(scenario, row))
     balances: dict[tuple[str, str, str], int] = defaultdict(int)
     for row in _rows(warehouse, JOURNAL):
         # The accounts that all scenarios share are opened for nobody.
@@ -140,3 +148,28 @@ def test_the_trial_balance_is_the_sum_of_the_scenarios(outcome: Outcome) -> None
         "scenarios",
     )
     assert {(a, c): b for a, c, b in found if b} == {key: balance for key, balance in total.items() if balance}
+
+
+def test_the_audit_shows_what_was_gone_and_what_came_again(outcome: Outcome) -> None:
+    """The controller's question of every load: what is not there any more, and whose place did a file take?"""
+    gone: dict[tuple[str, str], int] = defaultdict(int, {(str(given.CLOSES[1]), "fee_schedules"): 1})
+    for path in sorted(given.SCENARIOS.glob("*/given/*/*.csv")):
+        gone[str(given.CLOSES[int(path.parent.name) - 1]), path.stem] += sum(
+            row.get("is_deleted") == "true" for row in given.read_csv(path)
+        )
+    audit = outcome.warehouse.query(
+        "select business_date::text, table_name, sum(gone_count)::bigint from published.load_audit group by 1, 2",
+        name="scenarios",
+    )
+    assert sum(gone.values()) > 10
+    assert {(day, table): count for day, table, count in audit if count} == {k: n for k, n in gone.items() if n}
+    again = outcome.warehouse.query(
+        "select business_date, file_name, superseded_files from published.load_audit "
+        "where superseded_files is not null order by 1, 2", name="scenarios",
+    )  # fmt: skip
+    assert (given.CLOSES[1], "payout_line_restated/account/adyen/2", "payout_line_restated/account/adyen/1") in again
+    noted = outcome.warehouse.query(
+        "select business_date, file_name from published.load_notes where kind = 'file_superseded' order by 1, 2",
+        name="scenarios",
+    )
+    assert noted == [(day, name) for day, name, _ in again]

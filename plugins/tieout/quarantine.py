@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 from psycopg2.extensions import connection as Connection
 
 from tieout import file_register
-from tieout.alerts import redact
 from tieout.arrivals import storable
+from tieout.card_numbers import redact
 
 # Lines shown before and after the one a reason names, and characters of each.
 LINES_AROUND = 2

@@ -17,13 +17,15 @@ from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import psycopg2
 import pytest
 
-from tests.plugins.desk import ADYEN_HEADER, AS_OF, FIXTURES, ROOT, Desk, rates
-from tieout import files
+from tests.plugins.desk import ADYEN_HEADER, AS_OF, FIXTURES, ROOT, Desk, adyen, rates
+from tieout import checks, files
 from tieout.arrivals import LandingError
+from tieout.business_days import BusinessCalendar
 from tieout.files.proof import Document
 from tieout.landing import load_landing
 from tieout.postgres import Cluster
@@ -341,11 +343,20 @@ def test_a_file_that_cannot_be_read_fails_alone(desk: Desk) -> None:
     assert "Check its permissions" in str(outcomes[0].reason)
 
 
-def test_missing_empty_and_header_only_are_three_things(desk: Desk) -> None:
+def test_missing_empty_and_header_only_are_three_things(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """FAULTS 42: each is seen, and none looks like the other."""
+    calendar = BusinessCalendar(ZoneInfo("Europe/Amsterdam"), "EUR", {"EUR": frozenset({6, 7})}, frozenset())
+    monkeypatch.setattr(checks, "read_calendar", lambda *_: calendar)
+
+    def freshness() -> str:
+        found = checks.run_checks(desk.warehouse, desk.registry, AS_OF, [checks.load_freshness])
+        (lines,) = (finding for finding in found if finding.subject == "files.settlement_lines")
+        return f"{lines.severity}: {lines.message}"
+
     file_notes = "select kind, severity, message, file_id from ops.load_notes order by note_id"
-    # Nothing there: nothing happens, and the checks of freshness tell.
+    # Nothing there: nothing happens, and the check of freshness tells.
     assert desk.run() == []
+    assert freshness() == "fail: was never loaded"
     assert (desk.traces(), desk.ask(file_notes)) == ({}, [])
     desk.put("adyen.csv", "")
     for seen in (1, 2):
@@ -364,6 +375,11 @@ def test_missing_empty_and_header_only_are_three_things(desk: Desk) -> None:
     ]  # fmt: skip
     assert desk.outcomes() == {"adyen.csv": "known"}
     assert len(desk.ask(file_notes)) == 3
+    # A header is no report of the day: what is late goes on being late.
+    assert freshness() == "fail: was never loaded"
+    desk.put("adyen.csv", adyen({1: [("A", 100)]}))
+    assert desk.outcomes() == {"adyen.csv": "loaded"}
+    assert freshness().startswith("ok: last loaded 0.0 h ago")
 
 
 def test_a_line_without_end_stops_in_little_memory(desk: Desk, tmp_path: Path) -> None:

@@ -39,13 +39,13 @@ HEAD_BYTES = 1 << 16
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 CSV_READERS: tuple[tuple[Callable[[list[str]], bool], Reader], ...] = (
     (adyen.recognises, adyen.read),
-    (stripe_balance.recognises_activity, stripe_balance.read_activity),
     (stripe_balance.recognises_payouts, stripe_balance.read_payouts),
     (stripe.recognises, stripe.read),
     (ecb.recognises, ecb.read),
 )
 TEXT_READERS: tuple[tuple[Callable[[str], bool], Reader], ...] = (
     (camt.recognises, camt.read),
+    (stripe_balance.recognises_activity, stripe_balance.read_activity),
     (bai2.recognises, bai2.read),
     (paypal_details.recognises, paypal_details.read),
     (paypal.recognises, paypal.read),

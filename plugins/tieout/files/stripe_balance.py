@@ -7,7 +7,7 @@ batch, by when a movement was made, and the document too, so a report has to be 
 a payout by its id; what the balance comes to only Stripe's balance summary says.
 
 An account with automatic payouts is read from the payout reconciliation report: whoever takes that one does not take
-these, as both carry the same lines. A report of activity that names automatic payouts is left to that reader.
+these, as both carry the same lines. A report of activity that names an automatic payout is left to that reader.
 Major units by ISO 4217, currencies in lower case. Times are in the zone the report was run for, by default UTC:
 columns that end in ``_utc`` win, and others are taken as UTC. (docs.stripe.com/reports/report-types/balance,
 docs.stripe.com/reports/payout-reconciliation.)
@@ -15,6 +15,8 @@ docs.stripe.com/reports/payout-reconciliation.)
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,12 +60,24 @@ PAYOUT = Kind("stripe.payouts", "payout_id", "effective_at", "balance_payouts")
 
 def _is(kind: Kind, header: list[str]) -> bool:
     names = {name.strip() for name in header}
-    return {*kind.required} <= names and bool({kind.moment, f"{kind.moment}_utc"} & names) and AUTOMATIC not in names
+    return {*kind.required} <= names and bool({kind.moment, f"{kind.moment}_utc"} & names)
 
 
-def recognises_activity(header: list[str]) -> bool:
-    """Whether a CSV header is that of itemised activity, of an account without automatic payouts."""
-    return _is(ACTIVITY, header)
+def recognises_activity(head: str) -> bool:
+    """Whether the beginning of a text is itemised activity of an account without automatic payouts: none is named."""
+    *whole, _ = head.split("\n")
+    rows = []
+    with contextlib.suppress(csv.Error):  # the beginning may end within quotation marks
+        for row in csv.reader([f"{line}\n" for line in whole if line.strip()], strict=True):
+            rows.append(row)
+    names = [name.strip() for name in rows.pop(0)] if rows else []
+    if not _is(ACTIVITY, names):
+        return False
+    if AUTOMATIC not in names:
+        return True
+    at, category = names.index(AUTOMATIC), names.index("reporting_category")
+    of_both = [row for row in rows if len(row) > max(at, category)]
+    return bool(of_both) and not any(row[at] or row[category] in PAYOUTS for row in of_both)
 
 
 def recognises_payouts(header: list[str]) -> bool:
@@ -122,6 +136,12 @@ def _line(kind: Kind, row: dict[str, str], line: int, record: str) -> Settlement
             "a movement of the other report", line=line, column="reporting_category",
             expected="payouts only" if kind is PAYOUT else "no payouts, which stand in the report of payouts",
             found=category,
+        )  # fmt: skip
+    if automatic := row.get(AUTOMATIC):
+        raise Rejected(
+            "an automatic payout in activity that begins without any", line=line, column=AUTOMATIC, expected="none",
+            found=automatic,
+            remedy="have the itemised payout reconciliation delivered for an account with automatic payouts",
         )  # fmt: skip
     if not CURRENCY.fullmatch(row["currency"]):
         raise Rejected("not a currency", line=line, column="currency", expected="three letters", found=row["currency"])

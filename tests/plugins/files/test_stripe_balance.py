@@ -53,6 +53,31 @@ def test_activity_that_names_automatic_payouts_is_the_other_readers(read: Any, f
     assert read(fixture_text("stripe.csv")).reading.format == "stripe.payout_reconciliation"
 
 
+def with_automatic(text: str, *ids: str) -> str:
+    """The report with the column of automatic payouts, as Stripe gives it unless told otherwise."""
+    header, *lines = text.splitlines()
+    named = [f"{payout},{line}" for payout, line in zip(ids, lines, strict=True)]
+    return "\n".join([f"automatic_payout_id,{header}", *named, ""])
+
+
+def test_the_column_of_automatic_payouts_may_be_there_and_blank(read: Any, fixture_text: Any) -> None:
+    text = fixture_text("stripe_activity.csv")
+    outcome = read(with_automatic(text, "", "", "", ""))
+    assert outcome.reading.format == "stripe.balance_activity"
+    assert outcome.reading.documents == read(text).reading.documents
+    named = read(with_automatic(text, "", "po_1", "", ""))
+    assert (named.reading or named.rejected.reading).format == "stripe.payout_reconciliation"
+
+
+def test_an_automatic_payout_far_down_is_refused(read: Any, fixture_text: Any) -> None:
+    header, line, *_ = fixture_text("stripe_activity.csv").splitlines()
+    quoted = line.replace(",,100.00", ',"two, lines\nof text",100.00')
+    records = [f"automatic_payout_id,{header}", *[f",{quoted}"] * 1000, f"po_1,{line}", ""]
+    rejected = read("\n".join(records)).rejected
+    assert "an automatic payout in activity that begins without any" in str(rejected)
+    assert rejected.line == 2002
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_connected_accounts_are_told_apart(name: str, read: Any, fixture_text: Any) -> None:
     header, *lines = fixture_text(name).splitlines()

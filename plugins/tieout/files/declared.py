@@ -30,7 +30,8 @@ from tieout.files.declaration import (
     load,
 )
 from tieout.files.lines import CsvFile, Header
-from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, bounded, refuse_amount
+from tieout.files.proof import Document, Rejected, SettlementLine, Sink, Tally, bounded, refuse_amount
+from tieout.files.timestamps import instant
 from tieout.files.zones import OFFSETS, ZONE_REMEDY
 
 FOLDER = Path(__file__).parent / "declared"
@@ -102,12 +103,16 @@ class _Report:
         self.tally = tally
         self.batches = Batches(tally)
         self.record = ""
+        self.lines: list[SettlementLine] = []
+        self.payouts: set[int] = set()
+        self.documents: list[Document | None] = []
         self.current: Section | None = None
         self.headers: dict[str, Header] = {}
         self.last_needed = 0
         self.facts: dict[str, str] = {}
         self.stated: list[tuple[Expectation, int, Row]] = []
         self.currencies: set[str] = set()
+        self.read_minor = lru_cache(maxsize=1 << 16)(partial(_minor, declaration.exponents, declaration.decimal))
         self.seen: dict[str, int] = {}
         self.sums: dict[Expectation, dict[tuple[str, ...], Decimal]] = {}
         self.expected_of: dict[str, list[Expectation]] = {}
@@ -122,13 +127,26 @@ class _Report:
     def read(self, path: Path) -> None:
         declared = self.declared
         source = CsvFile(path, encoding=declared.encoding, delimiter=declared.delimiter, quoted=declared.quoted)
-        line = 0
-        for number, (line, cells) in enumerate(source, 1):
-            values = [cell.strip() for cell in cells] if declared.trim else cells
-            self.record = source.text
-            if any(values):
-                self.row(line, values, source.cut, number)
+        line = number = 0
+        for block in source.blocks():
+            last = number + len(block.records)
+            try:
+                for line, cells, self.record in zip(block.lines, block.records, block.texts, strict=True):
+                    number += 1
+                    values = [cell.strip() for cell in cells] if declared.trim else cells
+                    if any(values):
+                        self.row(line, values, block.cut and number == last, number)
+            finally:
+                self.send_on()
         self.finish(line)
+
+    def send_on(self) -> None:
+        """Send the lines that were read on, those of a block together."""
+        own = self.declared.document != SETTLEMENT_BATCH
+        self.batches.add_all(self.lines, self.payouts, self.documents if own else None)
+        self.lines.clear()
+        self.payouts.clear()
+        self.documents.clear()
 
     def row(self, line: int, cells: list[str], cut: bool, number: int) -> None:
         for section in self.patterned:
@@ -265,15 +283,18 @@ class _Report:
         )
         self.tally.accounts.add(account)
         self.tally.seen(booked_at.date())
-        document = None
+        self.lines.append(settlement)
+        if record_type in spec.payouts:
+            self.payouts.add(line)
         if self.declared.document != SETTLEMENT_BATCH:
             kind, parts = self.declared.document
             identity = {
                 "account": account, "batch": settlement.batch_reference or "", "currency": net_currency,
                 "record_type": record_type, "date": day,
             }  # fmt: skip
-            document = self.tally.document(kind, self.declared.processor, *(identity[part] for part in parts))
-        self.batches.add(settlement, record_type in spec.payouts, document)
+            self.documents.append(
+                self.tally.document(kind, self.declared.processor, *(identity[part] for part in parts))
+            )
 
     def money(self, section: Section, row: Row, line: int) -> tuple[int, int, int, str, str]:
         """Gross, fee and net of a row with both currencies; what the report leaves out follows from the others."""
@@ -354,14 +375,8 @@ class _Report:
                                found=text)  # fmt: skip
 
     def minor(self, text: str, currency: str, line: int, column: str) -> int:
-        exponents = self.declared.exponents
         try:
-            if exponents in (HUNDREDTHS, MINOR_UNITS):
-                unsigned = money.whole_number(text.removeprefix("-"))
-                whole = -unsigned if text.startswith("-") else unsigned
-                return money.from_hundredths(whole, currency) if exponents == HUNDREDTHS else whole
-            provider = None if exponents == ISO else exponents
-            return money.to_minor(text, currency, provider=provider, separator=self.declared.decimal)
+            return self.read_minor(text, currency)
         except money.AmountError as error:
             refuse_amount(error, line, column)
 
@@ -418,7 +433,7 @@ class _Report:
     def instant(self, text: Text, row: Row, line: int, zone: tzinfo) -> datetime:
         value = self.text(text, row)
         try:
-            return _instant(value, self.declared.timestamps, zone)
+            return instant(value, self.declared.timestamps, zone)
         except ValueError:
             raise Rejected(
                 "not a date and time",
@@ -462,13 +477,9 @@ class _Report:
             )  # fmt: skip
 
 
-@lru_cache(maxsize=1 << 12)
-def _instant(text: str, formats: tuple[str, ...], zone: tzinfo) -> datetime:
-    if text.isascii():
-        for each in formats:
-            try:
-                found = datetime.strptime(text, each)
-            except ValueError:
-                continue
-            return found if found.tzinfo else found.replace(tzinfo=zone)
-    raise ValueError(text)
+def _minor(exponents: str, separator: str, text: str, currency: str) -> int:
+    if exponents in (HUNDREDTHS, MINOR_UNITS):
+        unsigned = money.whole_number(text.removeprefix("-"))
+        whole = -unsigned if text.startswith("-") else unsigned
+        return money.from_hundredths(whole, currency) if exponents == HUNDREDTHS else whole
+    return money.to_minor(text, currency, provider=None if exponents == ISO else exponents, separator=separator)

@@ -19,6 +19,7 @@ Direction = Literal["to server", "to client"]
 
 PIECE_BYTES = 1 << 16
 STOP_TIMEOUT_S = 10
+HANG_MAX_S = 60
 # A simple query "COMMIT" as libpq sends it, and the tag of the server's answer that says it is done.
 COMMIT_SENT = b"Q\x00\x00\x00\x0bCOMMIT\x00"
 COMMIT_DONE = b"COMMIT\x00"
@@ -32,8 +33,8 @@ class Fault:
     """What goes wrong, on every connection alike.
 
     ``after_bytes`` in a ``direction`` the connection is ``cut``, or it ``hang``s: from then on the network swallows
-    every packet, and nobody is told. ``lost_commit`` numbers the COMMIT (from 1, over all connections) whose
-    answer never arrives: the server has done it, then the connection is cut.
+    every packet, and for :data:`HANG_MAX_S` nobody is told. ``lost_commit`` numbers the COMMIT (from 1, over all
+    connections) whose answer never arrives: the server has done it, then the connection is cut.
     """
 
     latency_s: float = 0.0
@@ -167,7 +168,9 @@ class Proxy:
         if self.fault.then == "hang":
             _swallow(to_client.get_extra_info("socket"))
             self.struck.set()
-            await self._stop.wait()
+            # A client that would wait for ever fails its test instead of stopping it.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), HANG_MAX_S)
         self.struck.set()
         raise _Struck
 

@@ -26,7 +26,7 @@ if [ -n "$$index" ] && [ -z "$${UV_DEFAULT_INDEX:-}" ]; then export UV_DEFAULT_I
 || { echo "installing with pip"; $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1); }
 endef
 
-.PHONY: help run up status test lint docs bench bench-extract faults requirements clean
+.PHONY: help run up status test lint docs bench bench-extract bench-files faults fuzz requirements clean
 
 help: ## show this help
 	@echo "Tieout: every payment tied out, from ledger to processor to bank, or explained."
@@ -54,14 +54,24 @@ lint: $(TESTED) ## ruff and mypy
 docs: $(RUNS) ## build the docs site into .tieout/docs
 	@$(BIN)/tieout docs
 
-bench: bench-extract ## every benchmark; one alone: make bench-extract ROWS=5000000 ROUNDS=3
+bench: bench-extract bench-files ## every benchmark; one alone: make bench-extract ROWS=5000000 ROUNDS=3
 
 bench-extract: $(TESTED) # against psql, dlt, sling and ingestr
 	@PYTHONPATH=plugins $(BIN)/python tests/bench/extract/bench.py --rows $(or $(ROWS),5000000) \
 	  --rounds $(or $(ROUNDS),3) --peers .tieout/bench --table tests/bench/extract/results.md
 
-faults: $(TESTED) ## the long fault runs: 10,000 late commits under extraction, every failpoint by every fault
-	TIEOUT_LATE_COMMITS=10000 $(BIN)/python -m pytest tests/faults/test_extraction_faults.py
+bench-files: $(TESTED) # against a bare COPY of the same file
+	@PYTHONPATH=plugins $(BIN)/python tests/bench/files/bench.py --lines $(or $(LINES_OF_A_REPORT),2000000) \
+	  --rounds $(or $(ROUNDS),3) --table tests/bench/files/results.md
+
+faults: $(TESTED) ## the long fault runs: late commits, full disks, capped memory, every failpoint by every fault
+	TIEOUT_FAULTS=long TIEOUT_LATE_COMMITS=10000 TIEOUT_CAPPED_ROWS=5000000 TIEOUT_CAPPED_LINES=1000000 \
+	  $(BIN)/python -m pytest tests/faults/test_*load*.py tests/faults/test_extraction_faults.py \
+	  tests/faults/test_connection_faults.py tests/faults/test_full_disk.py tests/faults/test_memory.py \
+	  tests/plugins/test_landing.py tests/plugins/test_file_versions.py
+
+fuzz: $(TESTED) ## damage thousands of files of every format; TIEOUT_FUZZ_SEED=N repeats a run
+	TIEOUT_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/python -m pytest -s tests/plugins/files/test_fuzz.py
 
 clean: ## stop the server and remove everything that was made
 	@if [ -x $(BIN)/tieout ]; then $(BIN)/tieout clean --yes; fi

@@ -61,7 +61,7 @@ bench-extract: $(TESTED) # against psql, dlt, sling and ingestr
 	  --rounds $(or $(ROUNDS),3) --peers .tieout/bench --table tests/bench/extract/results.md
 
 bench-files: $(TESTED) # against a bare COPY of the same file
-	@PYTHONPATH=plugins $(BIN)/python tests/bench/files/bench.py --lines $(or $(LINES_OF_A_REPORT),2000000) \
+	@PYTHONPATH=plugins $(BIN)/python tests/bench/files/bench.py --lines $(or $(ROWS),2000000) \
 	  --rounds $(or $(ROUNDS),3) --table tests/bench/files/results.md
 
 faults: $(TESTED) ## the long fault runs: late commits, full disks, capped memory, every failpoint by every fault

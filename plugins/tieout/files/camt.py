@@ -281,7 +281,8 @@ class _Statement:
         if self.page is not None:
             self.page.closing = self.closing
         account = "|".join((self.kind, self.account or "", self.currency or ""))
-        pages.turn(account, _text(self.said.get("Id", "")) or "", self.page, self.opening, self.line, "PgNb")
+        names = (_text(self.said.get(name, "")) or "" for name in ("Id", "ElctrncSeqNb", "LglSeqNb"))
+        pages.turn(account, names, self.page, self.opening, self.line, "PgNb")
         if self.account:
             self.tally.accounts.add(self.account)
         self.tally.seen(self.closing_date)

@@ -196,7 +196,7 @@ class _Statement:
         page = None
         if not (first and last):
             page = Page(int(number) if re.fullmatch(r"\d{1,5}", number, re.ASCII) else None, last, closing)
-        self.pages.turn(f"{self.account}|{currency}", statement, page, opening, self.message.line, ":28C:")
+        self.pages.turn(f"{self.account}|{currency}", (statement,), page, opening, self.message.line, ":28C:")
 
     def _interim(self) -> None:
         """An MT942: no balances; its totals of credits and debits (:90C:, :90D:) are checked where it has them."""

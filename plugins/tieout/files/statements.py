@@ -7,6 +7,7 @@ reads on, so that a refused file still reports its counts and sums.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -49,20 +50,25 @@ class Pages:
 
     def __init__(self, proof: Proof) -> None:
         self._proof = proof
-        self._open: dict[str, tuple[str, Page]] = {}
+        self._open: dict[str, tuple[frozenset[str], Page]] = {}
 
     def turn(
-        self, account: str, statement: str, page: Page | None, opening: Balance | None, line: int, column: str
+        self, account: str, names: Iterable[str], page: Page | None, opening: Balance | None, line: int, column: str
     ) -> None:
-        """Take the next page of an account, or (None) a whole statement; what does not follow is noted."""
-        name, before = self._open.pop(account, ("", None))
+        """Take the next page of an account, or (None) a whole statement; what does not follow is noted.
+
+        Pages are of one statement that have any of its ``names`` (its number, its identification) in common.
+        """
+        statement = frozenset(filter(None, names))
+        known, before = self._open.pop(account, (statement, None))
         if page is not None:
             self._open[account] = statement, page
-        if before is None or (before.last and (page is None or name != statement)):
+        is_same = known == statement or bool(known & statement)
+        if before is None or (before.last and (page is None or not is_same)):
             return
         expected = "no page after the last" if before.last else f"page {(before.number or 0) + 1} of the statement"
         found = f"page {page.number} of it" if page and page.number is not None else "a page of it"
-        if page is None or name != statement:
+        if page is None or not is_same:
             found = "another statement"
         elif not before.last and (before.number is None or page.number in (None, before.number + 1)):
             if before.closing and opening and before.closing.amount.exact != opening.amount.exact:

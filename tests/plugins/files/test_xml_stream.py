@@ -170,6 +170,15 @@ def test_a_missing_page_is_refused(pages: Any, reason: str, read: Any, fixture_t
     assert reason in str(read(paged(fixture_text("camt053.xml"), *pages)).rejected)
 
 
+def test_pages_may_have_the_statements_number_in_common_only(read: Any, fixture_text: Any) -> None:
+    text = paged(fixture_text("camt053.xml"), (1, "false"), (2, "true"))
+    head, found, tail = text.rpartition("<Id>2026-0201</Id>")
+    assert found
+    assert read(f"{head}<Id>2026-0201-B</Id>{tail}").rejected is None
+    other = f"{head}<Id>2026-0201-B</Id>{tail.replace('<ElctrncSeqNb>201<', '<ElctrncSeqNb>202<')}"
+    assert "found 'another statement'" in str(read(other).rejected)
+
+
 def test_a_page_begins_where_the_page_before_it_ended(read: Any, fixture_text: Any) -> None:
     text = paged(fixture_text("camt053.xml"), (1, "false"), (2, "true"))
     moved = text.replace(">1421.00<", ">1422.00<")

@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta
-from typing import Any
 
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param
 
@@ -42,11 +41,7 @@ from tieout.operators import ExtractSnapshotOperator, LoadFilesOperator
 SCHEDULE = os.environ.get("TIEOUT_INGEST_SCHEDULE", "0 2 * * *")
 ZONE = os.environ.get("TIEOUT_ZONE", "Europe/Amsterdam")
 
-TABLES: dict[str, Any] = {
-    "type": ["null", "array"],
-    "items": {"type": "string", "pattern": "^[a-z_][a-z0-9_]{0,62}$"},
-    "uniqueItems": True,
-}
+NAME = {"type": "string", "pattern": "^[a-z_][a-z0-9_]{0,62}$"}
 
 with DAG(
     dag_id="ingest",
@@ -74,8 +69,20 @@ with DAG(
             format="date-time",
             description="Start of what is loaded, with zone; empty: midnight of the business date.",
         ),
-        "tables": Param(None, **TABLES, description="Load these tables only, no files; empty: all."),
-        "accept_deletions": Param(None, **TABLES, description="Tables whose vanished rows are meant to be gone."),
+        "tables": Param(
+            None,
+            type=["null", "array"],
+            items=NAME,
+            uniqueItems=True,
+            description="Load these tables only, and no files; empty: all.",
+        ),
+        "accept_deletions": Param(
+            None,
+            type=["null", "array"],
+            items=NAME,
+            uniqueItems=True,
+            description="Tables whose vanished rows are meant to be gone.",
+        ),
     },
 ):
     snapshot = ExtractSnapshotOperator(

@@ -244,6 +244,8 @@ class _Load:
         reading, table = self.reading, self.table
         changed, taken_whole = self._what_changed(last)
         reason = None if self.backfill else sweep_reason(cursor, reading, table, self.interval[1], taken_whole)
+        if self.accepted and last is not None and not self.backfill:
+            reason = reason or "deletions were accepted for this run"
         batch_id = open_batch(
             cursor, table, self.as_of, interval=self.interval, identity=reading.identity, snapshot=reading.snapshot,
             source_state=None if self.backfill else reading.states[table.name].as_json(),

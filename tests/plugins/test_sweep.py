@@ -140,6 +140,7 @@ def test_how_often_is_the_declarations_to_say(world: World) -> None:
     world.run()
     batches = world.run(1)
     assert (batches["orders"].swept is not None, batches["lines"].swept) == (True, None)
+    assert world.run(2, accept_deletions=["lines"])["lines"].swept is not None
 
 
 # --- what somebody lost on our side, or at the source

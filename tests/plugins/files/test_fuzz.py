@@ -185,15 +185,17 @@ PROVES_GROSS_ONLY = ("alipay.trade_bill",)
 
 
 def money(outcome: Outcome) -> Counter[tuple[Any, ...]]:
-    """Every amount and rate of what was read."""
+    """Every amount and rate of what was read; nothing for zero, which nobody would miss."""
     assert outcome.reading is not None
     # A file of interim movements has no rows, and entries that are still pending are in none.
     found: Counter[tuple[Any, ...]] = Counter(outcome.reading.signed_sum.items())
     for table, row in outcome.rows:
         cells = dict(zip(COLUMNS[table], row, strict=True))
         for amount, currency in AMOUNTS[table].items():
-            found[table, amount, cells[currency], cells[amount]] += 1
-        found[table, cells.get("exchange_rate"), cells.get("rate")] += 1
+            if cells[amount]:
+                found[table, amount, cells[currency], cells[amount]] += 1
+        if rate := cells.get("exchange_rate") or cells.get("rate"):
+            found[table, rate] += 1
     return found
 
 

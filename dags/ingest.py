@@ -11,10 +11,10 @@ Without parameters it takes the business day before the run, in the book's zone.
 ### Choose what is loaded
 - `tables`: these tables of the payment system only. They are read later than the others, which their batches say;
   no file is loaded then, `files` ends as skipped and no close starts.
-- **A backfill** (*Trigger → Backfill*, or `airflow backfill create --dag-id ingest`) leaves a day alone that is loaded.
-  A missed day that lies before a loaded one becomes a batch of what the source holds now of that day: events are
-  complete, what a row was before its last change is gone. It enters the next close; `files` ends as skipped where
-  the day is closed already.
+- **A backfill** (*Trigger → Backfill*, or `airflow backfill create --dag-id ingest --max-active-runs 1`) leaves a day
+  alone that is loaded. A missed day that lies before a loaded one becomes a batch of what the source holds now of that
+  day: events are complete, what a row was before its last change is gone. It enters the next close; `files` ends as
+  skipped where the day is closed already. Run one day at a time: days out of order hold rows twice, none is lost.
 - `accept_deletions`: tables whose vanished rows are meant. A table that was emptied, or lost more rows at once than it
   should, is left out until this run parameter, or a restored source, says what is right.
 

@@ -178,13 +178,20 @@ def clean(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
 
 @app.command()
 def read(
-    files: Annotated[list[Path], typer.Argument(help="Files as a processor or a bank sent them.")],
+    files: Annotated[list[Path] | None, typer.Argument(help="Files as a processor or a bank sent them.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line per file.")] = False,
+    formats: Annotated[bool, typer.Option("--formats", help="List the formats that are known instead.")] = False,
 ) -> None:
     """Read files as the ingest would, load nothing, and say what is in them."""
-    from tieout.reading import read_files
+    from tieout import reading
 
-    raise typer.Exit(read_files(files, as_json, console))
+    if formats:
+        _print_table(("format", "time zone", "amounts", "what proves it"), list(reading.formats()))
+    elif files:
+        raise typer.Exit(reading.read_files(files, as_json, console))
+    else:
+        _complain("name a file to read, or ask for --formats")
+        raise typer.Exit(BAD_INPUT)
 
 
 @sandbox_app.command("advance")

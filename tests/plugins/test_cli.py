@@ -112,6 +112,12 @@ def test_clean_asks_first(state: Path) -> None:
     assert str(state) in done.output.replace("\n", "")
 
 
+def test_the_formats_that_are_read_can_be_listed() -> None:
+    code, text = tieout("read", "--formats")
+    assert code == 0
+    assert {"mt940", "adyen.settlement_details", "wechatpay.trade_bill"} <= set(re.findall(r"^(\S+)", text, re.MULTILINE))
+
+
 def test_reading_a_file_loads_neither_airflow_nor_dbt(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("no statement at all\n")

@@ -709,7 +709,7 @@ def test_older_closes_are_recomputed_in_turns(
 def test_every_check_is_in_the_list_and_says_what_it_asks() -> None:
     defined = {
         name
-        for module in (checks, close_checks)
+        for module in (checks, close_checks, load_checks)
         for name, thing in vars(module).items()
         if isinstance(thing, FunctionType)
         and thing.__module__ == module.__name__

@@ -43,7 +43,8 @@ class Redelivery:
 class Difference:
     """How the documents of one earlier file differ from their new versions, in rows of one table.
 
-    ``shortened`` is the number, in the new file, of the first document with fewer rows than before, and both counts.
+    ``doubtful`` is the first document that lost rows or shares none with its version before, as (number in the new
+    file, rows now, rows before, rows in common): it may be a part of the document rather than a version of it.
     """
 
     file_id: int
@@ -52,7 +53,7 @@ class Difference:
     changed: int
     new: int
     vanished: int
-    shortened: tuple[int, int, int] | None
+    doubtful: tuple[int, int, int, int] | None
 
     @property
     def is_none(self) -> bool:
@@ -135,8 +136,8 @@ class Comparison:
         """Write tombstones for rows that are gone, and a note for each earlier file whose documents came otherwise.
 
         :param name: of the new file.
-        :param forced: somebody has decided that shorter documents are right.
-        :raises HeldFile: a document has fewer rows than before, and the file does not prove itself.
+        :param forced: somebody has decided that the documents are right.
+        :raises HeldFile: a document has fewer rows than before or none in common, and the file does not prove itself.
         """
         # A batch that was just copied has no statistics: the planner would take it for a handful of rows.
         self._cursor.execute("set local enable_nestloop = off; set local work_mem = '64MB'")
@@ -147,8 +148,8 @@ class Comparison:
             else:
                 differences = self._compare(table, column)
                 for each in differences:
-                    if each.shortened is not None and reading.balance != "ok" and not forced:
-                        raise HeldFile(self._shorter(each))
+                    if each.doubtful is not None and reading.balance != "ok" and not forced:
+                        raise HeldFile(self._doubt(each))
                 if any(each.vanished for each in differences):
                     self._write_tombstones(table, column, sum(each.vanished for each in differences))
             for each in differences:
@@ -218,8 +219,8 @@ class Comparison:
                 "  count(*) filter (where was and is_there and differs) as changed from matched group by number) "
                 "select r.file_id, count(*), sum(d.before - d.vanished - d.changed)::bigint, sum(d.changed)::bigint, "
                 "  sum(d.now - d.before + d.vanished)::bigint, sum(d.vanished)::bigint, "
-                "  (array_agg(array[d.number, d.now, d.before] order by d.number) "
-                "    filter (where d.now < d.before))[1:1] "
+                "  (array_agg(array[d.number, d.now, d.before, d.before - d.vanished] order by d.number) "
+                "    filter (where d.now < d.before or (d.before > 0 and d.vanished = d.before)))[1:1] "
                 "from documents d join redelivered r on r.new_no = d.number group by r.file_id order by r.file_id"
             ).format(
                 column=sql.Identifier(column),
@@ -230,8 +231,8 @@ class Comparison:
             self._asked(table),
         )
         return [
-            Difference(file_id, count, unchanged, changed, new, vanished, tuple(shortened[0]) if shortened else None)
-            for file_id, count, unchanged, changed, new, vanished, shortened in self._cursor.fetchall()
+            Difference(file_id, count, unchanged, changed, new, vanished, tuple(doubtful[0]) if doubtful else None)
+            for file_id, count, unchanged, changed, new, vanished, doubtful in self._cursor.fetchall()
         ]
 
     def _changed_values(self, table: Table) -> list[Difference]:
@@ -297,14 +298,15 @@ class Comparison:
         if self._cursor.rowcount != expected:
             raise AssertionError(f"{expected} rows of {table.name} are gone, {self._cursor.rowcount} were marked")
 
-    def _shorter(self, difference: Difference) -> str:
-        assert difference.shortened is not None
-        number, now, before = difference.shortened
+    def _doubt(self, difference: Difference) -> str:
+        assert difference.doubtful is not None
+        number, now, before, common = difference.doubtful
         document = next(each.document for each in self._again if each.document.number == number)
         earlier = self._earlier_names[difference.file_id]
         return (
             f"{document.kind} {document.identity} has {now} lines here and {before} in file {difference.file_id} "
-            f"({earlier}), and nothing in the file proves that the others are gone: ask the sender, then release it"
+            f"({earlier}), {common} of them in both, and nothing in the file proves that the others are gone: ask the "
+            "sender, then release it"
         )
 
     def _note(self, table: Table, difference: Difference, name: str, as_of: datetime) -> None:

@@ -118,12 +118,26 @@ def test_a_shorter_version_that_does_not_prove_itself_is_held(desk: Desk) -> Non
     for _ in range(2):
         (outcome,) = desk.run()
         assert outcome.outcome == "held"
-        assert "settlement_batch adyen|ShopEU|42|EUR has 1 lines here and 2 in file" in str(outcome.reason)
+        said = "settlement_batch adyen|ShopEU|42|EUR has 1 lines here and 2 in file 1 (a.csv), 1 of them in both"
+        assert said in str(outcome.reason)
     assert desk.traces() == {**before, "ops.files": 2}
     assert living_lines(desk) == [("42", "A", 100), ("42", "B", 100)]
     # As many lines with other content say that a line was replaced.
     desk.put("a.csv", adyen({42: [("A", 100), ("C", 100)]}, paid_out=False))
     assert desk.outcomes() == {"a.csv": "loaded"}
+
+
+def test_another_part_of_a_document_is_no_version_of_it(desk: Desk) -> None:
+    """A batch that comes page by page, or half in one day's report and half in the next."""
+    desk.put("1.csv", adyen({42: [("A", 100), ("B", 100)]}, paid_out=False))
+    desk.put("2.csv", adyen({42: [("C", 100), ("D", 100)]}, paid_out=False))
+    first, second = desk.run()
+    assert (first.outcome, second.outcome) == ("loaded", "held")
+    assert "0 of them in both" in str(second.reason)
+    # One that proves the whole batch is believed.
+    desk.put("3.csv", adyen({42: [("C", 100), ("D", 100)]}))
+    assert desk.outcomes()["3.csv"] == "loaded"
+    assert [reference for _, reference, _ in living_lines(desk)] == ["C", "D"]
 
 
 def test_a_line_of_no_document_is_only_ever_itself(desk: Desk) -> None:

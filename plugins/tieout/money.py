@@ -107,12 +107,17 @@ def to_minor_all(texts: Sequence[str], currencies: Sequence[str], *, provider: s
 
     :raises AmountError: one of them is no exact amount.
     """
-    if texts.count("") == len(texts):
-        return [0] * len(texts)
+    blank = texts.count("")
+    if blank * 2 > len(texts):
+        found = [0] * len(texts)
+        for position, text in enumerate(texts) if blank < len(texts) else ():
+            if text:
+                found[position] = to_minor(text, currencies[position], provider=provider)
+        return found
     currency = currencies[0]
     if currencies.count(currency) == len(currencies):
         decimals = exponent(currency, provider)
-        written = [text or _ZEROS[decimals] for text in texts] if "" in texts else texts
+        written = [text or _ZEROS[decimals] for text in texts] if blank else texts
         whole = ",".join(written)
         # Nearly all are digits with all the currency's decimals; to_minor is the rule for all others.
         if decimals in _PLAIN and whole.count(",") == len(texts) - 1 and _PLAIN[decimals].fullmatch(whole):

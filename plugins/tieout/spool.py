@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import date, datetime
 from decimal import Decimal
-from functools import lru_cache
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -25,7 +24,7 @@ CHUNK_BYTES = 1 << 20
 PIECES_WAITING = 4
 # Types of which equal values have one text.
 ALIKE = (str, type(None), datetime)
-TEXT_ONLY = {str}
+TEXT_ONLY, MOMENT_ONLY = {str}, {datetime}
 SPOOL_BUFFER_BYTES = 1 << 18
 # Opens each spooled row, to be replaced by the ids that are known only in the transaction. NUL is in no text of
 # Postgres, so it stands in no row.
@@ -255,6 +254,8 @@ def _spelled(column: Sequence[Any]) -> list[str]:
             f"{value!r} ({type(value).__name__}) has no exact text: readers give None, str, bool, int, Decimal, date "
             "or datetime"
         )
+    if kinds == MOMENT_ONLY and None not in {value.tzinfo for value in column}:
+        return list(map(datetime.isoformat, column))
     if len(kinds) == 1:
         return list(map(_SPELLINGS[kinds.pop()], column))
     return [_SPELLINGS[type(value)](value) for value in column]
@@ -278,7 +279,6 @@ def _spelled_number(value: Decimal) -> str:
     return format(value, "f")
 
 
-@lru_cache(maxsize=1 << 12)
 def _spelled_moment(value: datetime) -> str:
     if value.tzinfo is None:
         raise ValueError(f"{value} has no time zone")

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from tieout.files.batches import Batches
 from tieout.files.lines import CsvFile, Header
-from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, amount, bounded, or_none, refuse_amount
+from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, amount, as_line, bounded, or_none, refuse_amount
 from tieout.files.zones import OFFSETS, ZONE_REMEDY
 from tieout.money import AmountError, exact, to_minor_all
 
@@ -38,7 +38,8 @@ PAYOUT = "merchantpayout"
 PAYOUT_REFERENCE = re.compile(r"(TX[0-9A-Za-z]+)\b")
 
 known_rate = lru_cache(maxsize=1 << 10)(exact)
-TIMESTAMP = re.compile(r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}", re.ASCII)
+_MOMENT = r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}"
+TIMESTAMP, MOMENTS = re.compile(_MOMENT, re.ASCII), re.compile(f"{_MOMENT}(?:,{_MOMENT})*+", re.ASCII)
 
 
 Pick = Callable[[list[str]], tuple[str, ...]]
@@ -110,8 +111,9 @@ def _lines(pick: Pick, rows: Sequence[tuple[int, list[str], str]]) -> list[Settl
         _refuse_amounts(cells, numbers)
     bounded(max(fees), numbers[0], FEES[0])
     bounded(min(fees), numbers[0], FEES[0])
-    for position, (debit, credit) in enumerate(zip(gross_debits, gross_credits, strict=True)):
-        if not (debit or credit):
+    either = list(map(add, gross_debits, gross_credits))
+    for position, texts_of_gross in enumerate(either) if "" in either else ():
+        if not texts_of_gross:
             gross[position] = bounded(net[position] + fees[position], numbers[position], NET[1])
             gross_currencies[position] = net_currencies[position]
     if list(map(sub, gross, fees)) != net:
@@ -131,7 +133,7 @@ def _lines(pick: Pick, rows: Sequence[tuple[int, list[str], str]]) -> list[Settl
         or_none(merchant_references), gross, gross_currencies, fees, net, net_currencies, exchange_rates,
         or_none(methods), occurred_at, booked_at, texts,
     )  # fmt: skip
-    return list(map(SettlementLine._make, zip(*columns)))  # noqa: B905 - one of them is endless
+    return list(map(as_line, zip(*columns)))  # noqa: B905 - one of them is endless
 
 
 def _signed(
@@ -220,11 +222,14 @@ def _instants(
     :raises Rejected: one cannot be read.
     """
     try:
-        if otherwise is None or "" not in texts:
-            return list(map(_instant, texts, zones))
+        if zones.count(zones[0]) == len(zones) and "" not in texts and MOMENTS.fullmatch(",".join(texts)):
+            offset = OFFSETS[zones[0]]
+            if texts.count(texts[0]) == len(texts):
+                return [datetime.fromisoformat(texts[0]).replace(tzinfo=offset)] * len(texts)
+            return [moment.replace(tzinfo=offset) for moment in map(datetime.fromisoformat, texts)]
         return [
-            _instant(text, zone) if text else other
-            for text, zone, other in zip(texts, zones, otherwise, strict=True)
+            _instant(text, zone) if text or otherwise is None else otherwise[position]
+            for position, (text, zone) in enumerate(zip(texts, zones, strict=True))
         ]
     except (KeyError, ValueError):
         for text, zone, line in zip(texts, zones, numbers, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from io import StringIO
 from itertools import islice
 from operator import itemgetter
@@ -240,15 +241,10 @@ class Header:
 
         So the first wrong record is the one that is named, and what stands before it is counted.
         """
-        try:
-            found = make(list(self.rows(block, needed, read)))
-        except Rejected:
-            found = []
-        if found:
-            yield found
-            return
-        for row in self.rows(block, needed, read):
-            yield make([row])
+        together: list[list[Made]] = []
+        with suppress(Rejected):
+            together.append(make(list(self.rows(block, needed, read))))
+        yield from together or (make([row]) for row in self.rows(block, needed, read))
 
     def fitted(self, cells: list[str], line: int, last_needed: int, cut: bool) -> list[str]:
         """The record's cells, one a column: blank trailing cells may be missing or be too many.

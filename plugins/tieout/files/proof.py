@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
-from operator import itemgetter
+from operator import add, itemgetter
 from typing import Any, NamedTuple, NoReturn
 
 from tieout.card_numbers import redact, redacted
@@ -65,6 +65,10 @@ class SettlementLine(NamedTuple):
     occurred_at: datetime
     booked_at: datetime
     record: str
+
+
+# A line of values that are known to be all and in order, without asking again for each of millions.
+as_line: Callable[[Row], SettlementLine] = partial(tuple.__new__, SettlementLine)
 
 
 class BankStatement(NamedTuple):
@@ -267,11 +271,10 @@ class Tally:
                 total[1] += minor
         keys = row_keys(table, rows, documents)
         if table == "settlement_lines":
-            rows = [
-                (*row, document and document[2], key) for row, document, key in zip(rows, documents, keys, strict=True)
-            ]
+            numbers = [document and document[2] for document in documents]
+            rows = list(map(add, rows, zip(numbers, keys, strict=True)))
         elif ADDED[table]:
-            rows = [(*row, key) for row, key in zip(rows, keys, strict=True)]
+            rows = list(map(add, rows, zip(keys, strict=True)))
         self._sink(table, rows)
 
     def add(self, currency: str, minor: int, exact: Decimal | None = None) -> None:

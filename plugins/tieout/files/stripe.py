@@ -19,7 +19,7 @@ from typing import Any
 
 from tieout.files.batches import Batches
 from tieout.files.lines import CsvFile, Header
-from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, amount, or_none
+from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, amount, as_line, or_none
 from tieout.money import AmountError, to_minor_all
 
 PROCESSOR = "stripe"
@@ -154,7 +154,7 @@ def _lines(cells: Sequence[_Cells], account: str) -> list[SettlementLine]:
         _instants("created", created_utc, created, numbers),
         _instants("available_on", available_utc, available, numbers), texts,
     )  # fmt: skip
-    return list(map(SettlementLine._make, zip(*columns)))  # noqa: B905 - some of them are endless
+    return list(map(as_line, zip(*columns)))  # noqa: B905 - some of them are endless
 
 
 def _minor(column: str, texts: Sequence[str], currencies: Sequence[str], numbers: Sequence[int]) -> list[int]:

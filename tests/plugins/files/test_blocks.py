@@ -1,0 +1,130 @@
+"""Reports are worked on by the block: the result is that of working on one record after another."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tieout import files
+from tieout.files import lines
+from tieout.files.lines import CsvFile
+from tieout.money import AmountError, to_minor, to_minor_all
+
+FIXTURES = Path(__file__).parent / "fixtures"
+PIECES = st.sampled_from(["a", "é", "", '"x,y"', '"l\nm"', '"l\r\nm"', '"q""q"', " ", "1.50"])
+ENDS = st.sampled_from(["\n", "\r\n", "\r", "\n\n", "\r\n\r\n"])
+RECORDS = st.lists(st.tuples(st.lists(PIECES, min_size=1, max_size=3), ENDS), min_size=1, max_size=12)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(records=RECORDS, chunk=st.integers(1, 40), block=st.integers(1, 5), ended=st.booleans())
+def test_records_and_their_texts_are_those_of_the_whole_text(
+    records: list[tuple[list[str], str]], chunk: int, block: int, ended: bool, tmp_path: Path
+) -> None:
+    text = "".join(",".join(cells) + end for cells, end in records)
+    text = text if ended else text.rstrip("\r\n")
+    path = tmp_path / "some.csv"
+    path.write_bytes(text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "CHUNK_BYTES", chunk)
+        patch.setattr(lines, "BLOCK_RECORDS", block)
+        source = CsvFile(path)
+        found = [(line, cells, source.text, source.cut) for line, cells in iter(source)]
+        blocks = list(CsvFile(path).blocks(block))
+    whole = csv.reader(io.StringIO(text, newline=""), strict=True)
+    expected, begins = [], 1
+    for cells in whole:
+        if cells:
+            expected.append((begins, cells))
+        begins = whole.line_num + 1
+    assert [each[:2] for each in found] == expected
+    for _, cells, kept, _ in found:
+        assert next(csv.reader(io.StringIO(kept, newline=""))) == cells
+    assert "".join(kept for _, _, kept, _ in found).replace("\r", "").replace("\n", "") == (
+        text.replace("\r", "").replace("\n", "")
+    )
+    assert [cut for *_, cut in found] == [False] * (len(found) - 1) + [not text.endswith(("\n", "\r"))] * bool(found)
+    assert [record for each in blocks for record in each.records] == [cells for _, cells in expected]
+
+
+@pytest.mark.parametrize(
+    ("data", "line", "reason"),
+    [
+        (b"a,b\nc,d\n" * 50 + b"e,\xff\n", 101, "not UTF-8"),
+        (b"a,b\r\nc,d\r\n" * 50 + b"e,\0\n", 101, "NUL in text"),
+        (b"a,b\n" * 7 + b'e,"open\n' + b"a,b\n" * 3, 8, "broken CSV"),
+        (b"a,b\n" * 7 + b"e,\xc3", 8, "not UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("chunk", [3, 50, 1 << 16])
+def test_what_breaks_is_named_by_its_line_after_the_records_before(
+    data: bytes, line: int, reason: str, chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "CHUNK_BYTES", chunk)
+    path = tmp_path / "some.csv"
+    path.write_bytes(data)
+    found = []
+    with pytest.raises(files.Rejected, match=reason) as refused:
+        found.extend(iter(CsvFile(path)))
+    assert (refused.value.line, len(found)) == (line, line - 1)
+
+
+def outcome(path: Path) -> tuple[list[Any], Any, Any]:
+    rows: list[Any] = []
+    try:
+        reading = files.read(path, lambda table, some: rows.extend((table, *row) for row in some))
+    except files.Rejected as rejected:
+        return rows, rejected.reading, (rejected.reason, rejected.line, rejected.column, rejected.found)
+    return rows, reading, None
+
+
+@pytest.mark.parametrize(
+    "name", ["adyen.csv", "stripe.csv", "paypal.csv", "checkout_breakdown.csv", "adyen_accounting.csv", "trustly.csv"]
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(data=st.data())
+def test_a_report_comes_to_the_same_whatever_the_block(name: str, tmp_path: Path, data: st.DataObject) -> None:
+    header, *rest = (FIXTURES / name).read_text(encoding="utf-8").splitlines(keepends=True)
+    text = header + "".join(data.draw(st.lists(st.sampled_from(rest), min_size=1, max_size=9)))
+    if data.draw(st.booleans()):
+        cells = text.split(",")
+        cells[data.draw(st.integers(0, len(cells) - 1))] = data.draw(
+            st.sampled_from(["", "-1.00", "1.000", "1,00", "1.005", "7", "x", "JPY", "2026-02-30 00:00:00", "9" * 25])
+        )
+        text = ",".join(cells)
+    path = tmp_path / "some.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        found = [outcome(path)]
+        for block in (1, 2, 3):
+            patch.setattr(lines.CsvFile.blocks, "__defaults__", (block,))
+            found.append(outcome(path))
+    assert found[1:] == found[:1] * 3
+
+
+AMOUNTS = st.sampled_from(
+    ["", "1.00", "12.5", "-3.25", "0", "7", "1,000", "1.00,2.00", "1.000", "1.005", "x", "9" * 20]
+)
+CURRENCIES = st.sampled_from(["EUR", "EUR", "EUR", "JPY", "KWD", "CLP"])
+
+
+@given(st.lists(st.tuples(AMOUNTS, CURRENCIES), min_size=1, max_size=8))
+def test_amounts_together_are_the_amounts_one_by_one(pairs: list[tuple[str, str]]) -> None:
+    texts, currencies = map(list, zip(*pairs, strict=True))
+
+    def one_by_one() -> list[int]:
+        return [to_minor(text, currency, provider="adyen") if text else 0 for text, currency in pairs]
+
+    try:
+        expected = one_by_one()
+    except AmountError:
+        with pytest.raises(AmountError):
+            to_minor_all(texts, currencies, provider="adyen")
+    else:
+        assert to_minor_all(texts, currencies, provider="adyen") == expected

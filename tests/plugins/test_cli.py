@@ -115,7 +115,8 @@ def test_clean_asks_first(state: Path) -> None:
 def test_the_formats_that_are_read_can_be_listed() -> None:
     code, text = tieout("read", "--formats")
     assert code == 0
-    assert {"mt940", "adyen.settlement_details", "wechatpay.trade_bill"} <= set(re.findall(r"^(\S+)", text, re.MULTILINE))
+    named = set(re.findall(r"^(\S+)", text, re.MULTILINE))
+    assert {"mt940", "adyen.settlement_details", "wechatpay.trade_bill"} <= named
 
 
 def test_reading_a_file_loads_neither_airflow_nor_dbt(tmp_path: Path) -> None:

@@ -289,6 +289,7 @@ def capped() -> Iterator[None]:
     if not LONG:
         yield
         return
+    print(f"\nTIEOUT_FUZZ_SEED={SEED}")
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ADDRESS_SPACE_MORE, hard))

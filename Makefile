@@ -71,7 +71,7 @@ faults: $(TESTED) ## the long fault runs: late commits, full disks, capped memor
 	  tests/plugins/test_landing.py tests/plugins/test_file_versions.py
 
 fuzz: $(TESTED) ## damage thousands of files of every format; TIEOUT_FUZZ_SEED=N repeats a run
-	TIEOUT_FUZZ_EXAMPLES=$(or $(EXAMPLES),2000) $(BIN)/python -m pytest -s tests/plugins/files/test_fuzz.py
+	TIEOUT_FUZZ_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -s tests/plugins/files/test_fuzz.py
 
 clean: ## stop the server and remove everything that was made
 	@if [ -x $(BIN)/tieout ]; then $(BIN)/tieout clean --yes; fi

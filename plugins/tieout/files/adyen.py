@@ -222,11 +222,12 @@ def _instants(
     :raises Rejected: one cannot be read.
     """
     try:
-        if zones.count(zones[0]) == len(zones) and "" not in texts and MOMENTS.fullmatch(",".join(texts)):
+        # Lines follow each other in time: many have the same.
+        some = dict.fromkeys(texts)
+        if zones.count(zones[0]) == len(zones) and MOMENTS.fullmatch(",".join(some)):
             offset = OFFSETS[zones[0]]
-            if texts.count(texts[0]) == len(texts):
-                return [datetime.fromisoformat(texts[0]).replace(tzinfo=offset)] * len(texts)
-            return [moment.replace(tzinfo=offset) for moment in map(datetime.fromisoformat, texts)]
+            known = {text: datetime.fromisoformat(text).replace(tzinfo=offset) for text in some}
+            return list(map(known.__getitem__, texts))
         return [
             _instant(text, zone) if text or otherwise is None else otherwise[position]
             for position, (text, zone) in enumerate(zip(texts, zones, strict=True))

@@ -3,7 +3,9 @@
 A card number is a run of 13 to 19 digits, whole or in groups parted by single spaces or hyphens, no further digit
 beside it, that begins as the number of a card network does, has a length which that network issues, and ends in a
 valid check digit. The network matters: of the 16-digit references that processors give, one in ten has a valid
-check digit by chance.
+check digit by chance. Codes that have a letter among their digits are not looked into: UUIDs, 24 or more hexadecimal
+digits, and 16 or more letters and digits behind a word and an underscore, as in ``ch_4F...``. Otherwise one of two
+thousand UUIDs would be told as a card number.
 
 It is stored as ``{card 411111******1111:1b2c3d4e_5f607182}``: the issuer's six digits, the last four, and a token
 that is the same for the same card and is worth nothing without the key. The braces keep the digits that are left
@@ -69,10 +71,16 @@ NETWORKS = (
     Network("troy", "9792", (16,)),
 )
 
-# These three are read by Python and by PostgreSQL, so they say only what both understand alike.
+# These are read by Python and by PostgreSQL, so they say only what both understand alike.
 # Where this is not found there is no card number: it must be cheap on text without long numbers.
 _SUSPECT = "(?<![0-9])(?:[2-6][ -]?[0-9]|8[ -]?[12]|9[ -]?7)(?:[ -]?[0-9]){11}"
 _RUN = "[0-9](?:[ -]?[0-9]){12,}"
+# With a letter among the digits, so that no run of digits is as long as the code that begins where it does.
+_CODE = (
+    "(?<![0-9A-Za-z])(?:(?=[0-9-]{0,35}[A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+    "|(?=[0-9]*[A-Fa-f])[0-9A-Fa-f]{24,}|(?<=[a-z]_)(?=[0-9]*[A-Za-z])[0-9A-Za-z]{16,})(?![0-9A-Za-z])"
+)
+_CODE_OR_RUN = f"{_CODE}|{_RUN}"
 _ISSUED = "^(?:{})".format(
     "|".join(
         "(?=(?:{})$)(?:{})".format("|".join(f"[0-9]{{{length}}}" for length in network.lengths), network.prefixes)
@@ -82,7 +90,8 @@ _ISSUED = "^(?:{})".format(
 # What tells quickest that bytes of text have no number of that length: digits are made alike, separators dropped.
 _DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(".") for byte in range(256))
 _LONG_NUMBER = b"0" * DIGITS_MIN
-_suspect, _run, _group, _issued = map(re.compile, (_SUSPECT, _RUN, "[0-9]+", _ISSUED))
+_DIGITS_AND_SEPARATORS = frozenset("0123456789 -")
+_suspect, _code_or_run, _group, _issued = map(re.compile, (_SUSPECT, _CODE_OR_RUN, "[0-9]+", _ISSUED))
 
 
 class CardKey:
@@ -158,17 +167,19 @@ def mask(text: str, key: CardKey | None, ids: Collection[str] = ()) -> tuple[str
         return text, 0
     masks = 0
 
-    def masked_run(run: re.Match[str]) -> str:
+    def masked_run(found: re.Match[str]) -> str:
         nonlocal masks
+        run = found.group()
+        if not _DIGITS_AND_SEPARATORS.issuperset(run):
+            return run
         pieces, done = [], 0
-        for start, stop, numbers in _overlapping(run.group(), ids):
-            digits = "".join(_group.findall(run.group(), start, stop))
-            pieces += [run.group()[done:start], _mask(digits, numbers, key)]
+        for start, stop, numbers in _overlapping(run, ids):
+            pieces += [run[done:start], _mask("".join(_group.findall(run, start, stop)), numbers, key)]
             done = stop
             masks += 1
-        return "".join([*pieces, run.group()[done:]])
+        return "".join([*pieces, run[done:]])
 
-    changed = _run.sub(masked_run, text)
+    changed = _code_or_run.sub(masked_run, text)
     return (changed, masks) if masks else (text, 0)
 
 
@@ -225,8 +236,8 @@ class FreeText:
         if not _has_long_number(others):
             return list(texts), set()
         masked, found = list(texts), set()
-        for row, (text, known) in enumerate(zip(texts, long_ids, strict=True)):
-            if text:
+        for row, (text, other, known) in enumerate(zip(texts, others, long_ids, strict=True)):
+            if text and _has_long_number((other,)):
                 masked[row], masks = mask(text, self._key, known)
                 if masks:
                     found.add(row)
@@ -280,7 +291,7 @@ def _numbers(run: str) -> Iterator[tuple[int, int, str]]:
 # megabyte of digits must not stop a load. A position counts digits; one separator stands between two groups.
 _MASKED = """
 case when {said} collate "C" ~ {suspect} then (
-    select string_agg(gap || case when run is null then '' else (
+    select string_agg(gap || case when run is null then '' when run[1] ~ '[A-Za-z]' then run[1] else (
         with flat as materialized (
             select run[1]::bytea as bytes, translate(run[1], ' -', '')::bytea as digits
         ), digit_groups as (
@@ -350,7 +361,7 @@ def masked(said: sql.Composable, key: CardKey | None) -> sql.Composable:
             "'' order by begins, ends)"
         ).format(half, half, key.token_sql(sql.SQL("number::bytea")))
     return sql.SQL(" ".join(_MASKED.split())).format(
-        said=said, suspect=sql.Literal(_SUSPECT), run=sql.Literal(_RUN), issued=sql.Literal(_ISSUED),
+        said=said, suspect=sql.Literal(_SUSPECT), run=sql.Literal(_CODE_OR_RUN), issued=sql.Literal(_ISSUED),
         luhn_sum=sql.SQL(" + ".join(_luhn_terms())),
         digits_min=sql.Literal(DIGITS_MIN), digits_max=sql.Literal(DIGITS_MAX), opening=sql.Literal(MASK_OPENS),
         shown_first=sql.Literal(SHOWN_FIRST), shown_last=sql.Literal(SHOWN_LAST), tokens=tokens,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,12 @@ from tieout.sources import Column
 SECRET = "0123456789abcdef0123456789abcdef"
 KEY = CardKey(SECRET)
 VISA = "4111111111111111"
+UUID = "4111111b-1111-4111-8111-111111111111"
+# Ids that are not looked into, where a letter is among their digits.
+CODE = re.compile(
+    r"(?<![0-9A-Za-z])([0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{24,}"
+    r"|(?<=[a-z]_)[0-9A-Za-z]{16,})(?![0-9A-Za-z])"
+)
 # First digits and lengths of what the networks issue, written down apart from the module's own table.
 ISSUED = (
     *(("4", length) for length in (13, 16, 19)),
@@ -55,6 +62,7 @@ def spread(chance: random.Random, digits: str) -> str:
 
 def left(text: str) -> list[str]:
     """Card numbers in a text, found by trying every start and every length, and every network's first digits."""
+    text = CODE.sub(lambda code: "x" if re.search("[A-Za-z]", code.group(1)) else code.group(), text)
     found = []
     for start in range(len(text)):
         if not "0" <= text[start] <= "9" or (start and "0" <= text[start - 1] <= "9"):
@@ -114,6 +122,12 @@ def masked_at(source: Any, texts: list[str], key: CardKey | None) -> list[str]:
         ("4111  1111 1111 1111", "4111  1111 1111 1111"),
         ("8835123412341236", "8835123412341236"),
         ("NL91ABNA0417164300", "NL91ABNA0417164300"),
+        (UUID, UUID),
+        ("txn_cha4111111111111111", "txn_cha4111111111111111"),
+        (f"card_{VISA}", "card_{card 411111******1111}"),
+        ("c5555555555554444fee000c", "c5555555555554444fee000c"),
+        ("cc5555555555554444", "cc{card 555555******4444}"),
+        (f"{UUID}-{VISA}", f"{UUID}-{{card 411111******1111}}"),
         ("12 345 678", "12 345 678"),
         ("{card 411111******1111}", "{card 411111******1111}"),
         ("٤١١١١١١١١١١١١١١١", "٤١١١١١١١١١١١١١١١"),
@@ -199,7 +213,12 @@ pieces = st.one_of(
     numbers, near, separators, separators, st.builds(spread, chances, numbers), st.builds(spread, chances, near),
     st.text("0123456789 -", max_size=24), st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
 )  # fmt: skip
-texts = st.lists(pieces, max_size=8).map("".join)
+codes = st.one_of(
+    st.uuids().map(str),
+    st.builds(lambda chance: "".join(chance.choices("0123456789012345678901234567890ab-", k=36)), chances),
+    st.builds(lambda number, rest: f"{number}{rest}", numbers, st.text("0123456789abcdefF", max_size=12)),
+)
+texts = st.lists(st.one_of(pieces, codes), max_size=8).map("".join)
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])

@@ -34,13 +34,13 @@ final as (
         batches.source,
         batches.table_name,
         files.name as file_name,
-        superseded.superseded_files,
         batches.interval_start,
         batches.interval_end,
         batches.row_count,
-        coalesce(tombstones.gone_count, 0) as gone_count,
         batches.content_until,
-        batches.as_of
+        batches.as_of,
+        superseded.superseded_files,
+        coalesce(tombstones.gone_count, 0) as gone_count
     from close_batches
     inner join batches on close_batches.batch_id = batches.batch_id
     left join files on batches.file_id = files.file_id

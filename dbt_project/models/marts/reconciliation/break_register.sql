@@ -105,7 +105,6 @@ final as (
         break_id,
         currency,
         break_code,
-        correction_reason,
         severity,
         owner,
         is_timing,
@@ -123,7 +122,8 @@ final as (
         due_date,
         first_seen_business_date,
         last_changed_business_date,
-        age_business_days
+        age_business_days,
+        correction_reason
     from graded
     where grade_rank = 1
 )

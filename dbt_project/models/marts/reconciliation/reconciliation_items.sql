@@ -253,7 +253,6 @@ final as (
         expected_date,
         due_date,
         intrinsic_code,
-        coalesce(correction_reason, case when break_code = 'RETRO_CORRECTION' then 'CHANGED_AT_SOURCE' end) as correction_reason,
         is_reversal,
         is_carried,
         is_entering,
@@ -265,7 +264,8 @@ final as (
         end as last_changed_business_date,
         batch_id,
         file_id,
-        line_no
+        line_no,
+        coalesce(correction_reason, case when break_code = 'RETRO_CORRECTION' then 'CHANGED_AT_SOURCE' end) as correction_reason
     from judged
 )
 

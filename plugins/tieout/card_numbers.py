@@ -238,7 +238,7 @@ class FreeText:
         masked, found = list(texts), set()
         for row, (text, other, known) in enumerate(zip(texts, others, long_ids, strict=True)):
             if text and _has_long_number((other,)):
-                masked[row], masks = mask(text, self._key, known)
+                masked[row], masks = mask(text, self._key, {"".join(_group.findall(one)) for one in known})
                 if masks:
                     found.add(row)
         return masked, found

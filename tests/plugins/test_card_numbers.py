@@ -257,9 +257,9 @@ def test_blocks_are_masked_as_their_texts_are(rows: list[tuple[str | None, str, 
 
 def test_the_id_of_a_line_stays_in_its_record() -> None:
     free_text = FreeText([Column("psp_reference", "text", False), Column("record", "text", True, True)], None)
-    block = [[VISA, VISA], [f"{VISA},paid", f"{VISA},paid with 5555 5555 5555 4444"]]
+    block = [[f"ch_{VISA}", VISA], [f"ch_{VISA},paid", f"{VISA},paid with 5555 5555 5555 4444"]]
     free_text.mask(block)
-    assert block[1] == [f"{VISA},paid", f"{VISA},paid with {{card 555555******4444}}"]
+    assert block[1] == [f"ch_{VISA},paid", f"{VISA},paid with {{card 555555******4444}}"]
     assert (free_text.rows, free_text.columns) == (1, {"record": 1})
 
 

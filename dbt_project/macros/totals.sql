@@ -1,8 +1,8 @@
-{# The declared source tables whose rows land in raw, as the source YAML has them. #}
+{# The declared source tables whose rows land in raw, of every source that the loader reads. #}
 {% macro raw_tables() %}
     {%- set tables = [] -%}
     {%- if execute -%}
-        {%- for node in graph.sources.values() | sort(attribute='unique_id') if node.source_name in ('payments', 'files') -%}
+        {%- for node in graph.sources.values() | sort(attribute='unique_id') if node.config.meta.get('kind') in ('snapshot', 'file') -%}
             {%- do tables.append(node) -%}
         {%- endfor -%}
     {%- endif -%}
@@ -16,7 +16,7 @@
 {% macro raw_totals() %}
     {%- for node in raw_tables() %}
     {%- set meta = node.config.meta %}
-    {%- set key = meta.key | reject('equalto', 'file_id') | join(', ') %}
+    {%- set key = '"' ~ meta.key | reject('equalto', 'file_id') | join('", "') ~ '"' %}
     select
         '{{ node.source_name }}' as source, '{{ node.name }}' as table_name, raw_rows.batch_id,
         'rows' as measure, 'XXX' as currency, count(*) as row_count,
@@ -28,11 +28,11 @@
     union all
     select
         '{{ node.source_name }}', '{{ node.name }}', raw_rows.batch_id,
-        '{{ amount }}', coalesce({{ currency }}, 'XXX'), count({{ amount }}), coalesce(sum({{ amount }}), 0)
+        '{{ amount }}', coalesce("{{ currency }}", 'XXX'), count("{{ amount }}"), coalesce(sum("{{ amount }}"), 0)
     from {{ source(node.source_name, node.name) }} as raw_rows
     inner join consumed on raw_rows.batch_id = consumed.batch_id
-    where {{ amount }} is not null
-    group by raw_rows.batch_id, coalesce({{ currency }}, 'XXX')
+    where "{{ amount }}" is not null
+    group by raw_rows.batch_id, coalesce("{{ currency }}", 'XXX')
     {%- endfor %}
     {{ 'union all' if not loop.last }}
     {%- else %}

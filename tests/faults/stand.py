@@ -159,8 +159,13 @@ class Child:
     def freeze_at(self, point: Failpoint) -> None:
         """Wait until the process stands still at a point, which is armed with :data:`FROZEN`."""
         assert self.process.stderr is not None
-        line = self.process.stderr.readline()
-        assert line == f"reached {point.value}\n", line + self.process.stderr.read()
+        said = []
+        for line in self.process.stderr:
+            said.append(line)
+            if line == f"reached {point.value}\n":
+                break
+        else:
+            raise AssertionError(f"it ended before {point.value}: {''.join(said)}")
         found = os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         assert found is not None
         assert found.si_code == os.CLD_STOPPED, "it went on"

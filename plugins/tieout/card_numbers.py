@@ -12,8 +12,8 @@ that is the same for the same card and is worth nothing without the key. The bra
 apart from digits around them; the token comes in two halves, so that its digits are no card number either. Numbers
 that overlap are one mask with a token each.
 
-The same function exists twice, in Python for files and as one SQL expression for a SELECT at a database that we may
-only read (PostgreSQL 13 or later, no extension, nothing created). A test holds them together.
+The same function exists twice: here for files, and in :mod:`tieout.card_masking` as one SQL expression for a SELECT
+at a database that we may only read. A test holds them together.
 """
 
 from __future__ import annotations
@@ -23,17 +23,15 @@ import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from psycopg2 import sql
-
-from tieout.sources import BATCH_ID, IS_DELETED, Column, Table, raw_identifier
+if TYPE_CHECKING:  # a file is read without a database
+    from tieout.sources import Column
 
 KEY_VARIABLE = "TIEOUT_CARD_KEY"
 KEY_CHARS_MIN = 32
 # The secret never leaves this process: what a source is sent is a key derived from it.
 _DERIVED_FOR = b"tieout card token"
-_BLOCK_BYTES = 64
 
 DIGITS_MIN, DIGITS_MAX = 13, 19
 SHOWN_FIRST, SHOWN_LAST = 6, 4
@@ -73,15 +71,15 @@ NETWORKS = (
 
 # These are read by Python and by PostgreSQL, so they say only what both understand alike.
 # Where this is not found there is no card number: it must be cheap on text without long numbers.
-_SUSPECT = "(?<![0-9])(?:[2-6][ -]?[0-9]|8[ -]?[12]|9[ -]?7)(?:[ -]?[0-9]){11}"
+SUSPECT = "(?<![0-9])(?:[2-6][ -]?[0-9]|8[ -]?[12]|9[ -]?7)(?:[ -]?[0-9]){11}"
 _RUN = "[0-9](?:[ -]?[0-9]){12,}"
 # With a letter among the digits, so that no run of digits is as long as the code that begins where it does.
 _CODE = (
     "(?<![0-9A-Za-z])(?:(?=[0-9-]{0,35}[A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
     "|(?=[0-9]*[A-Fa-f])[0-9A-Fa-f]{24,}|(?<=[a-z]_)(?=[0-9]*[A-Za-z])[0-9A-Za-z]{16,})(?![0-9A-Za-z])"
 )
-_CODE_OR_RUN = f"{_CODE}|{_RUN}"
-_ISSUED = "^(?:{})".format(
+CODE_OR_RUN = f"{_CODE}|{_RUN}"
+ISSUED = "^(?:{})".format(
     "|".join(
         "(?=(?:{})$)(?:{})".format("|".join(f"[0-9]{{{length}}}" for length in network.lengths), network.prefixes)
         for network in NETWORKS
@@ -91,11 +89,13 @@ _ISSUED = "^(?:{})".format(
 _DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(".") for byte in range(256))
 _LONG_NUMBER = b"0" * DIGITS_MIN
 _DIGITS_AND_SEPARATORS = frozenset("0123456789 -")
-_suspect, _code_or_run, _group, _issued = map(re.compile, (_SUSPECT, _CODE_OR_RUN, "[0-9]+", _ISSUED))
+_suspect, _code_or_run, _group, _issued = map(re.compile, (SUSPECT, CODE_OR_RUN, "[0-9]+", ISSUED))
 
 
 class CardKey:
     """The key of the tokens: the same card has the same token wherever it is found, under the same key.
+
+    ``key`` is what the tokens are made with, 32 bytes; it is derived from the secret.
 
     :param secret: random text of at least 32 characters.
     :raises CardKeyError: it is shorter.
@@ -107,7 +107,7 @@ class CardKey:
                 f"{KEY_VARIABLE} has {len(secret)} characters, at least {KEY_CHARS_MIN} are needed: "
                 "make one with `openssl rand -hex 32` and keep it, tokens change with it"
             )
-        self._key = hmac.digest(secret.encode(), _DERIVED_FOR, "sha256")
+        self.key = hmac.digest(secret.encode(), _DERIVED_FOR, "sha256")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> CardKey | None:
@@ -126,20 +126,7 @@ class CardKey:
 
     def token(self, number: str) -> str:
         """The first 16 hexadecimal digits of the number's HMAC-SHA256. ``number`` is digits only."""
-        return hmac.digest(self._key, number.encode(), "sha256").hex()[:TOKEN_DIGITS]
-
-    def token_sql(self, number: sql.Composable) -> sql.Composable:
-        """The same for an expression of type bytea: the digits in ASCII."""
-        return sql.SQL("left(encode({}, 'hex'), {})").format(
-            hmac_sha256_sql(self._key, number), sql.Literal(TOKEN_DIGITS)
-        )
-
-
-def hmac_sha256_sql(key: bytes, message: sql.Composable) -> sql.Composable:
-    """The SQL expression for the HMAC-SHA256 of an expression of type bytea; the key has at most 64 bytes."""
-    padded = key.ljust(_BLOCK_BYTES, b"\0")
-    inner, outer = (sql.Literal("\\x" + bytes(byte ^ pad for byte in padded).hex()) for pad in (0x36, 0x5C))
-    return sql.SQL("sha256({}::bytea || sha256({}::bytea || {}))").format(outer, inner, message)
+        return hmac.digest(self.key, number.encode(), "sha256").hex()[:TOKEN_DIGITS]
 
 
 def luhn(digits: str) -> bool:
@@ -284,113 +271,3 @@ def _numbers(run: str) -> Iterator[tuple[int, int, str]]:
                 break
             if len(digits) >= DIGITS_MIN and is_card_number(digits):
                 yield group.start(), groups[last].end(), digits
-
-
-# Text is cut at its runs of digits; of each run come its groups, from them the numbers of the right length, from those
-# that are card numbers the stretches that overlap. Runs are handled as bytes, where a piece is cut out in no time: a
-# megabyte of digits must not stop a load. A position counts digits; one separator stands between two groups.
-_MASKED = """
-case when {said} collate "C" ~ {suspect} then (
-    select string_agg(gap || case when run is null then '' when run[1] ~ '[A-Za-z]' then run[1] else (
-        with flat as materialized (
-            select run[1]::bytea as bytes, translate(run[1], ' -', '')::bytea as digits
-        ), digit_groups as (
-            select group_no, sum(length(digits[1])) over (order by group_no) as ends,
-                sum(length(digits[1])) over (order by group_no) - length(digits[1]) as begins
-            from regexp_matches(run[1], '[0-9]+', 'g') with ordinality as found (digits, group_no)
-        ), candidates as materialized (
-            select head.begins, tail.ends, head.begins + head.group_no as start, tail.ends + tail.group_no - 1 as stop,
-                cut.number, lpad(cut.number, {digits_max}, '0')::bytea as padded
-            from digit_groups as head
-            cross join generate_series({digits_min}, {digits_max}) as width
-            join digit_groups as tail on tail.ends = head.begins + width
-            cross join lateral (
-                select encode(
-                    substring((select digits from flat) from head.begins::integer + 1 for width), 'escape'
-                ) as number
-            ) as cut
-        ), numbers as (
-            select * from candidates where number ~ {issued} and mod({luhn_sum}, 10) = 0
-        ), opened as (
-            select *, begins >= coalesce(max(ends) over (
-                order by begins, ends rows between unbounded preceding and 1 preceding
-            ), 0) as opens
-            from numbers
-        ), numbered as (
-            select *, count(*) filter (where opens) over (order by begins, ends) as stretch from opened
-        ), stretches as (
-            select min(begins)::integer as begins, max(ends)::integer as ends, min(start)::integer as start,
-                max(stop)::integer as stop, {tokens} as tokens
-            from numbered group by stretch
-        ), placed as (
-            select *, lag(stop, 1, 0) over (order by start) as done from stretches
-        )
-        select coalesce(
-            string_agg(
-                encode(
-                    substring((select bytes from flat) from done + 1 for start - done - 1) || {opening}::bytea
-                    || substring((select digits from flat) from begins + 1 for {shown_first})
-                    || repeat('*', ends - begins - {shown_first} - {shown_last})::bytea
-                    || substring((select digits from flat) from ends - {shown_last} + 1 for {shown_last})
-                    || tokens::bytea || '}}'::bytea, 'escape'
-                ), '' order by start
-            ) || encode(substring((select bytes from flat) from max(stop) + 1), 'escape'),
-            run[1]
-        )
-        from placed
-    ) end, '' order by piece_no)
-    from (select {said} collate "C" as said) as given
-    cross join lateral rows from (regexp_split_to_table(said, {run}), regexp_matches(said, {run}, 'g'))
-        with ordinality as pieces (gap, run, piece_no)
-) else {said} end
-"""
-
-
-def masked(said: sql.Composable, key: CardKey | None) -> sql.Composable:
-    """The SQL expression that masks the card numbers in a text as :func:`mask` does.
-
-    :param said: an expression of type text, evaluated up to three times. NULL stays NULL, text without a card number
-        stays as it is, byte for byte.
-    :param key: for the tokens; None leaves them out.
-    """
-    tokens: sql.Composable = sql.SQL("''")
-    if key:
-        half = sql.Literal(TOKEN_DIGITS // 2)
-        tokens = sql.SQL(
-            "string_agg((select ':' || left(token, {}) || '_' || right(token, {}) from (select {} as token) as made), "
-            "'' order by begins, ends)"
-        ).format(half, half, key.token_sql(sql.SQL("number::bytea")))
-    return sql.SQL(" ".join(_MASKED.split())).format(
-        said=said, suspect=sql.Literal(_SUSPECT), run=sql.Literal(_CODE_OR_RUN), issued=sql.Literal(_ISSUED),
-        luhn_sum=sql.SQL(" + ".join(_luhn_terms())),
-        digits_min=sql.Literal(DIGITS_MIN), digits_max=sql.Literal(DIGITS_MAX), opening=sql.Literal(MASK_OPENS),
-        shown_first=sql.Literal(SHOWN_FIRST), shown_last=sql.Literal(SHOWN_LAST), tokens=tokens,
-    )  # fmt: skip
-
-
-def _luhn_terms() -> Iterator[str]:
-    """The terms of the check sum over digits that zeros fill up, on the left, to the greatest length."""
-    for place in range(DIGITS_MAX):
-        digit = f"(get_byte(padded, {place}) - 48)"
-        doubled = (DIGITS_MAX - place) % 2 == 0
-        yield f"mod({digit} * 2, 10) + {digit} / 5" if doubled else digit
-
-
-def masked_rows(cursor: Any, table: Table, batch_id: int) -> tuple[int, dict[str, int]]:
-    """Rows of a batch in raw that carry a mask, and how many do in which column; tombstones do not count.
-
-    A table without free text is not looked at.
-    """
-    names = [column.name for column in table.columns if column.free_text]
-    if not names:
-        return 0, {}
-    carries = [sql.SQL("strpos({}, {}) > 0").format(sql.Identifier(name), sql.Literal(MASK_OPENS)) for name in names]
-    cursor.execute(
-        sql.SQL("select count(*), {} from {} where {} = {} and not {} and ({})").format(
-            sql.SQL(", ").join(sql.SQL("count(*) filter (where {})").format(one) for one in carries),
-            raw_identifier(table), sql.Identifier(BATCH_ID), sql.Literal(batch_id), sql.Identifier(IS_DELETED),
-            sql.SQL(" or ").join(carries),
-        )
-    )  # fmt: skip
-    rows, *counts = cursor.fetchone()
-    return rows, {name: count for name, count in zip(names, counts, strict=True) if count}

@@ -22,7 +22,8 @@ from psycopg2 import errors, sql
 from psycopg2.extensions import connection as Connection
 
 from tieout.batches import Totals, added_totals, loading_transaction, open_batch, seal_batch
-from tieout.card_numbers import masked_rows, redact
+from tieout.card_masking import masked_rows
+from tieout.card_numbers import redact
 from tieout.failpoints import Failpoint, reach
 from tieout.known_keys import reused_keys
 from tieout.load_notes import NoteSeverity, note

@@ -21,7 +21,8 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-PROJECT = Path(__file__).resolve().parents[2] / "dbt_project"
+from tieout.sources import default_project
+
 PROJECT_SUFFIXES = {".sql", ".yml", ".csv", ".md"}
 ERROR_CHARS_MAX = 600
 
@@ -74,8 +75,12 @@ class Server:
         }
 
 
-def project_digest(project: Path = PROJECT) -> str:
-    """sha256 over every file that decides what a close computes: rules, models, macros, tests."""
+def project_digest(project: Path | None = None) -> str:
+    """sha256 over every file that decides what a close computes: rules, models, macros, tests.
+
+    :param project: the dbt project's folder, by default that of the source registry.
+    """
+    project = project or default_project()
     digest = hashlib.sha256()
     for path in sorted(project.rglob("*")):
         relative = path.relative_to(project)
@@ -89,12 +94,13 @@ class DbtRunner:
 
     :param server: where the warehouse is.
     :param state: folder for manifests, artifacts and logs.
+    :param project: the dbt project's folder, by default that of the source registry.
     """
 
-    def __init__(self, server: Server, state: Path, project: Path = PROJECT) -> None:
+    def __init__(self, server: Server, state: Path, project: Path | None = None) -> None:
         self.server = server
         self.folder = state / "dbt"
-        self.project = project
+        self.project = project or default_project()
 
     def run(
         self, command: Sequence[str], variables: Mapping[str, object] | None = None, *, name: str

@@ -46,15 +46,15 @@ def reported() -> Iterator[None]:
 
     from tieout.close import CloseRefused
     from tieout.dbt_runner import DbtFailed
-    from tieout.local import LocalError, UsageError
+    from tieout.extraction.catalogue import CatalogueError
+    from tieout.extraction.verify import VerifyError
+    from tieout.landing.quarantine import QuarantineError
+    from tieout.local.machine import LocalError, UsageError
+    from tieout.local.walkthrough import Interrupted
     from tieout.overview import NothingPublishedError
     from tieout.postgres import PostgresError
-    from tieout.quarantine import QuarantineError
     from tieout.sandbox import SandboxError
-    from tieout.source_catalogue import CatalogueError
     from tieout.sources import RegistryError
-    from tieout.verify import VerifyError
-    from tieout.walkthrough import Interrupted
 
     failures = (LocalError, PostgresError, RegistryError, NothingPublishedError, DbtFailed)
 
@@ -91,7 +91,7 @@ def warehouse(role: str = "postgres") -> Iterator[Connection]:
     """
     import psycopg2
 
-    from tieout.local import Machine, UsageError
+    from tieout.local.machine import Machine, UsageError
 
     dsn = os.environ.get("TIEOUT_WAREHOUSE_DSN")
     if dsn:
@@ -124,8 +124,8 @@ def run(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the sandbox.")] = 1,
 ) -> None:
     """Take the sandbox's days through Airflow to published books, and show them."""
-    from tieout import walkthrough
-    from tieout.local import Machine
+    from tieout.local import walkthrough
+    from tieout.local.machine import Machine
 
     with reported():
         machine = Machine()
@@ -143,8 +143,8 @@ def run(
 @app.command()
 def up() -> None:
     """Serve Airflow's UI and the docs site until Ctrl-C."""
-    from tieout import walkthrough
-    from tieout.local import Machine
+    from tieout.local import walkthrough
+    from tieout.local.machine import Machine
 
     with reported():
         try:
@@ -164,8 +164,8 @@ def status() -> None:
 @app.command()
 def clean(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Stop everything and remove the data of this machine's server."""
-    from tieout.airflow_local import Airflow
-    from tieout.local import Machine, state_folder
+    from tieout.local.airflow_local import Airflow
+    from tieout.local.machine import Machine, state_folder
 
     if not yes:
         typer.confirm(f"Remove everything in {state_folder()} but its virtual environment?", abort=True)
@@ -197,8 +197,9 @@ def read(
 @sandbox_app.command("advance")
 def sandbox_advance(day: Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], help="Business day.")]) -> None:
     """Let one business day happen in the sandbox and outside, and set the checks' clock to its end."""
-    from tieout import sandbox, walkthrough
-    from tieout.local import Machine
+    from tieout import sandbox
+    from tieout.local import walkthrough
+    from tieout.local.machine import Machine
 
     with reported():
         machine = Machine()
@@ -212,7 +213,7 @@ def migrate() -> None:
     """Apply the warehouse's migrations and make its raw tables."""
     import psycopg2
 
-    from tieout.local import Machine
+    from tieout.local.machine import Machine
     from tieout.postgres import migrate as apply
     from tieout.sources import ensure_raw_tables, load_registry
 
@@ -257,7 +258,7 @@ def docs() -> None:
 @contextmanager
 def _builder() -> Iterator[tuple[str, Path]]:
     """Where dbt builds, as the builder, and the folder for what it keeps."""
-    from tieout.local import Machine, state_folder
+    from tieout.local.machine import Machine, state_folder
 
     dsn = os.environ.get("TIEOUT_WAREHOUSE_DSN")
     if dsn:
@@ -292,7 +293,7 @@ def source_add(
     replace: Annotated[bool, typer.Option("--replace", help="Write the file anew if it is there.")] = False,
 ) -> None:
     """Read a Postgres schema's catalogue and write the YAML that declares its tables, for review."""
-    from tieout.source_declaration import add_source, named_keys, source_address, summary
+    from tieout.extraction.declaration import add_source, named_keys, source_address, summary
 
     with reported():
         address = dsn or source_address(connection, os.environ)
@@ -315,7 +316,7 @@ def source_add(
 @quarantine_app.command("list")
 def quarantine_list() -> None:
     """Show every file that was refused or is held, and why."""
-    from tieout import quarantine
+    from tieout.landing import quarantine
 
     with reported(), warehouse("controller") as connection:
         found = quarantine.list_files(connection)
@@ -332,7 +333,7 @@ def quarantine_list() -> None:
 @quarantine_app.command("show")
 def quarantine_show(file_id: Annotated[int, typer.Argument(metavar="FILE", help="Number of the file.")]) -> None:
     """Show all that is known of a file: what was counted, what is wrong and where, what was decided."""
-    from tieout import quarantine
+    from tieout.landing import quarantine
 
     with reported(), warehouse("controller") as connection:
         found = quarantine.describe(connection, file_id)
@@ -348,7 +349,7 @@ def quarantine_release(
     """Let the next ingest load a held file in spite of its reason, or read a refused one again."""
     import getpass
 
-    from tieout import quarantine
+    from tieout.landing import quarantine
 
     with reported(), warehouse("controller") as connection:
         name = quarantine.release(connection, file_id, reason, by or getpass.getuser())
@@ -399,9 +400,9 @@ def verify(
     batches: Annotated[list[int] | None, typer.Argument(metavar="BATCH", help="As in ops.batches; none: all.")] = None,
 ) -> None:
     """Prove loaded batches again, in raw and, where it can still tell, at the source; exit code 1 if one fails."""
-    from tieout.local import Machine
+    from tieout.extraction.verify import source_addresses, verify_batches
+    from tieout.local.machine import Machine
     from tieout.sources import load_registry
-    from tieout.verify import source_addresses, verify_batches
 
     with reported(), warehouse("loader") as connection:
         told = os.environ if os.environ.get("TIEOUT_WAREHOUSE_DSN") else Machine().environment()

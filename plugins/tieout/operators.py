@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from psycopg2.extensions import connection as PgConnection
 
-    from tieout.slack import SlackSender, WebhookSender
+    from tieout.watch.slack import SlackSender, WebhookSender
 
 BOOK = "global"
 LOADER = "warehouse_loader"
@@ -160,7 +160,7 @@ class ExtractSnapshotOperator(BaseOperator):
         """Take the snapshot; returns the date, the interval and the rows loaded."""
         from psycopg2.extensions import make_dsn
 
-        from tieout.snapshot import take_snapshot
+        from tieout.extraction.snapshot import take_snapshot
         from tieout.sources import RegistryError, load_registry
 
         registry = load_registry()
@@ -230,8 +230,8 @@ class LoadFilesOperator(BaseOperator):
         from airflow.sdk import ObjectStoragePath
 
         from tieout.close import published_until
-        from tieout.declared_accounts import declared_accounts
-        from tieout.landing import load_landing
+        from tieout.landing.accounts import declared_accounts
+        from tieout.landing.load import load_landing
         from tieout.sources import load_registry
 
         if (context.get("params") or {}).get("tables"):
@@ -416,9 +416,9 @@ class CheckOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, int]:
         """Check and record; a finding does not fail the task, it becomes an incident."""
-        from tieout.alerts import record
-        from tieout.checks import run_checks
         from tieout.sources import load_registry
+        from tieout.watch.alerts import record
+        from tieout.watch.checks import run_checks
 
         with warehouse(self.warehouse_conn_id) as connection:
             as_of = business_clock(connection)
@@ -454,7 +454,7 @@ class DeliverAlertsOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Deliver; fails when the receiver did, so that the retry shows."""
-        from tieout.alerts import deliver
+        from tieout.watch.alerts import deliver
 
         sender = slack_sender(self.slack_conn_id)
         with warehouse(self.warehouse_conn_id) as connection:
@@ -486,7 +486,7 @@ def slack_sender(conn_id: str) -> SlackSender | WebhookSender | None:
     from airflow.providers.slack.hooks.slack import SlackHook
     from airflow.providers.slack.hooks.slack_webhook import SlackWebhookHook
 
-    from tieout.slack import SlackSender, WebhookSender
+    from tieout.watch.slack import SlackSender, WebhookSender
 
     # The client's own retries are off: a post whose answer was lost may have arrived, and is looked up first.
     if found.conn_type == "slackwebhook":

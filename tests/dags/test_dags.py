@@ -45,7 +45,8 @@ def refuse(*args, **kwargs):
 
 socket.socket.connect = socket.create_connection = subprocess.Popen = psycopg2.connect = refuse
 bag = DagBag(dag_folder=sys.argv[1], load_op_links=False)
-heavy = {"dbt", "pandas", "yaml_include", "slack_sdk", "tieout.snapshot", "tieout.landing", "tieout.close"}
+heavy = {"dbt", "pandas", "yaml_include", "slack_sdk", "tieout.extraction.snapshot", "tieout.landing.load",
+         "tieout.close"}
 print("RESULT" + json.dumps({
     "errors": bag.import_errors,
     "heavy": sorted(heavy & set(sys.modules)),

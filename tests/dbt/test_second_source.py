@@ -12,7 +12,7 @@ import pytest
 from tests.dbt.worlds import BOOK, WORKING, Warehouse
 from tieout import close
 from tieout.close import CloseNotProven
-from tieout.snapshot import take_snapshot
+from tieout.extraction.snapshot import take_snapshot
 from tieout.sources import ensure_raw_tables, load_registry
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"

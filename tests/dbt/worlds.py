@@ -18,8 +18,10 @@ import psycopg2
 from psycopg2.extensions import connection as Connection
 
 from tests.dbt import given
-from tieout import close, landing, sandbox, snapshot
+from tieout import close, sandbox
 from tieout.dbt_runner import DbtRunner, Server
+from tieout.extraction import snapshot
+from tieout.landing import load as landing
 from tieout.postgres import Cluster, migrate
 from tieout.sandbox.days import ONE_DAY
 from tieout.sources import ensure_raw_tables, load_registry

@@ -20,10 +20,10 @@ from typing import Any, ClassVar, Protocol
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
+from tieout.extraction.snapshot import Batch, take_snapshot
 from tieout.failpoints import VARIABLE, Failpoint
-from tieout.landing import FileOutcome, load_landing
+from tieout.landing.load import FileOutcome, load_landing
 from tieout.postgres import Cluster, ensure_roles, migrate
-from tieout.snapshot import Batch, take_snapshot
 from tieout.sources import Registry, ensure_raw_tables, load_registry
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -93,7 +93,7 @@ import sys, time
 from datetime import datetime, timedelta
 from pathlib import Path
 import psycopg2
-from tieout.snapshot import take_snapshot
+from tieout.extraction.snapshot import take_snapshot
 from tieout.sources import load_registry
 source, warehouse, project, start, as_of = sys.argv[1:]
 start, registry = datetime.fromisoformat(start), load_registry(Path(project))
@@ -110,7 +110,7 @@ import sys, time
 from datetime import datetime
 from pathlib import Path
 import psycopg2
-from tieout.landing import load_landing
+from tieout.landing.load import load_landing
 from tieout.sources import load_registry
 folder, warehouse, project, as_of = sys.argv[1:]
 registry = load_registry(Path(project))

@@ -14,8 +14,8 @@ from psycopg2 import errors
 from tests.dbt.conftest import FAULTY_DAYS
 from tests.dbt.worlds import Warehouse, World
 from tieout.close import Close, CloseRefused, abort, open_close
-from tieout.close_checks import journal_chain
 from tieout.sources import load_registry
+from tieout.watch.close_checks import journal_chain
 
 DAY = FAULTY_DAYS[1]
 

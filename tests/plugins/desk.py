@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from tieout.declared_accounts import DeclaredAccounts
-from tieout.landing import FileOutcome, load_landing
+from tieout.landing.accounts import DeclaredAccounts
+from tieout.landing.load import FileOutcome, load_landing
 from tieout.sandbox.formats import Entry, Statement, mt940
 from tieout.sources import Registry, load_registry
 

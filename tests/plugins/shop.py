@@ -13,8 +13,8 @@ import psycopg2
 import pytest
 from psycopg2.extensions import connection as Connection
 
+from tieout.extraction.snapshot import Batch, take_snapshot
 from tieout.postgres import Cluster
-from tieout.snapshot import Batch, take_snapshot
 from tieout.sources import Registry, ensure_raw_tables, load_registry
 
 DAY = datetime(2026, 10, 19, tzinfo=UTC)

@@ -17,9 +17,10 @@ from textwrap import dedent
 import psutil
 import pytest
 
-from tieout import airflow_local, postgres, walkthrough
-from tieout.airflow_local import Airflow, AirflowError, end_sessions, log_tail
-from tieout.local import AIRFLOW_OWNER, PORT_VARIABLES, Machine
+from tieout import postgres
+from tieout.local import airflow_local, walkthrough
+from tieout.local.airflow_local import Airflow, AirflowError, end_sessions, log_tail
+from tieout.local.machine import AIRFLOW_OWNER, PORT_VARIABLES, Machine
 from tieout.postgres import ensure_database, ensure_roles
 
 DAGS = """

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from psycopg2.extensions import connection as Connection
 
-from tieout.alerts import MESSAGE_CHARS_MAX, RefusedError, deliver, record, slack_text
-from tieout.findings import Finding, blind
+from tieout.watch.alerts import MESSAGE_CHARS_MAX, RefusedError, deliver, record, slack_text
+from tieout.watch.findings import Finding, blind
 
 MONDAY = datetime(2026, 10, 26, 5, tzinfo=UTC)
 CARD = "4111111111111111"

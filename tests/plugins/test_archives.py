@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.plugins.desk import Desk, adyen, rates, statement
-from tieout import archives
-from tieout.archives import Limits, RefusedArchive, is_archive, unpack
+from tieout.landing import archives
+from tieout.landing.archives import Limits, RefusedArchive, is_archive, unpack
 
 SMALL = Limits(members=3, directory_bytes=4096, unpacked_bytes=100_000, ratio=20, ratio_from_bytes=10_000)
 
@@ -199,7 +199,7 @@ def test_a_long_name_is_cut_for_the_disk_alone(tmp_path: Path) -> None:
 CHILD = """
 import resource, sys
 from pathlib import Path
-from tieout.archives import Limits, RefusedArchive, unpack
+from tieout.landing.archives import Limits, RefusedArchive, unpack
 resource.setrlimit(resource.RLIMIT_AS, (160 << 20, 160 << 20))
 try:
     unpack(Path(sys.argv[1]), "x.gz", Path(sys.argv[2]))

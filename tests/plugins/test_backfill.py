@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.plugins.shop import AS_OF, DAY, World
-from tieout.snapshot import take_snapshot
+from tieout.extraction.snapshot import take_snapshot
 from tieout.sources import RegistryError
 
 

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg2 import sql
 
-from tieout.card_masking import hmac_sha256_sql, masked
 from tieout.card_numbers import CardKey, CardKeyError, FreeText, is_card_number, luhn, mask, redact
+from tieout.extraction.card_masking import hmac_sha256_sql, masked
 from tieout.postgres import Cluster
 from tieout.sources import Column
 

@@ -15,13 +15,13 @@ from psycopg2.extensions import connection as Connection
 
 from tests.plugins.desk import Desk, adyen, statement
 from tieout import files
-from tieout.alerts import deliver, record
 from tieout.card_numbers import CardKey, luhn, mask
+from tieout.extraction.snapshot import Batch, SnapshotError, take_snapshot
 from tieout.files import proof
-from tieout.load_checks import load_notes
 from tieout.postgres import Cluster
-from tieout.snapshot import Batch, SnapshotError, take_snapshot
 from tieout.sources import Registry, RegistryError, ensure_raw_tables, load_registry
+from tieout.watch.alerts import deliver, record
+from tieout.watch.load_checks import load_notes
 
 DAY = datetime(2026, 10, 19, tzinfo=UTC)
 AS_OF = datetime(2026, 10, 28, 4, tzinfo=UTC)

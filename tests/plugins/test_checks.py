@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from psycopg2.extensions import connection as Connection
 
-from tieout import checks, close_checks, load_checks
 from tieout.batches import Totals, open_batch, seal_batch
 from tieout.business_days import BusinessCalendar, read_calendar
-from tieout.checks import CHECKS, run_checks
-from tieout.findings import ITSELF, Finding
 from tieout.load_notes import note
 from tieout.sources import Registry, default_project, load_registry
+from tieout.watch import checks, close_checks, load_checks
+from tieout.watch.checks import CHECKS, run_checks
+from tieout.watch.findings import ITSELF, Finding
 
 # The morning after Thursday 2026-10-29, 05:00 in Amsterdam (winter time since the 25th).
 AS_OF = datetime(2026, 10, 30, 4, tzinfo=UTC)

@@ -73,7 +73,7 @@ def test_a_database_that_does_not_answer_is_named(state: Path, monkeypatch: pyte
 
 
 def test_a_full_disk_is_a_message(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tieout import walkthrough
+    from tieout.local import walkthrough
 
     def fill(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -85,7 +85,7 @@ def test_a_full_disk_is_a_message(state: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_bug_is_not_dressed_up(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tieout import walkthrough
+    from tieout.local import walkthrough
 
     def stumble(*_: object) -> None:
         raise ZeroDivisionError

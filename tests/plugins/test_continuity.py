@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tests.plugins.desk import AS_OF, Desk, adyen, statement
-from tieout import checks
-from tieout.declared_accounts import DeclaredAccounts, declared_accounts
+from tieout.landing.accounts import DeclaredAccounts, declared_accounts
+from tieout.watch import checks
 
 OURS = DeclaredAccounts(frozenset({"GB29NWBK60161331926819"}), frozenset({("adyen", "ShopEU")}))
 

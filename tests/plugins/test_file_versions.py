@@ -13,9 +13,10 @@ import psycopg2
 import pytest
 
 from tests.plugins.desk import AS_OF, FIXTURES, Desk, adyen, statement
-from tieout import checks, documents
-from tieout.findings import Check, Finding
-from tieout.landing import load_landing
+from tieout.landing import documents
+from tieout.landing.load import load_landing
+from tieout.watch import checks
+from tieout.watch.findings import Check, Finding
 
 # The newest version of each row, as every reader of raw must see it.
 LIVING = """

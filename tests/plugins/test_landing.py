@@ -23,19 +23,20 @@ import psycopg2
 import pytest
 
 from tests.plugins.desk import ADYEN_HEADER, AS_OF, FIXTURES, ROOT, Desk, adyen, rates
-from tieout import checks, files
-from tieout.arrivals import LandingError
+from tieout import files
 from tieout.business_days import BusinessCalendar
 from tieout.files.proof import Document
-from tieout.landing import load_landing
+from tieout.landing.arrivals import LandingError
+from tieout.landing.load import load_landing
 from tieout.postgres import Cluster
+from tieout.watch import checks
 
 CHILD = """
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 import psycopg2
-from tieout.landing import load_landing
+from tieout.landing.load import load_landing
 from tieout.sources import load_registry
 landing, warehouse, project = sys.argv[1:]
 as_of = datetime(2026, 10, 28, tzinfo=UTC)

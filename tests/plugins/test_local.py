@@ -16,9 +16,10 @@ from typing import NamedTuple
 import psycopg2
 import pytest
 
-from tieout import dbt_runner, local
+from tieout import dbt_runner
 from tieout.card_numbers import CardKey
-from tieout.local import PORT_VARIABLES, USERS_OWN, LocalError, Machine, UsageError
+from tieout.local import machine as local
+from tieout.local.machine import PORT_VARIABLES, USERS_OWN, LocalError, Machine, UsageError
 from tieout.postgres import ROLES, Cluster, free_port, port_is_free
 
 ROOT = os.getuid() == 0
@@ -57,7 +58,7 @@ def test_unreadable_settings_are_named(machine: Machine) -> None:
 
 def test_a_second_process_is_refused(machine: Machine) -> None:
     program = (
-        "from pathlib import Path; from tieout.local import Machine\n"
+        "from pathlib import Path; from tieout.local.machine import Machine\n"
         f"with Machine(Path({str(machine.state)!r})).exclusive(): pass"
     )
     other = [sys.executable, "-c", program]
@@ -248,7 +249,7 @@ def test_new_code_is_deployed_again_and_the_same_is_not(
         def docs(self) -> Path:
             return package / "dbt_runner.py"
 
-    monkeypatch.setattr(local, "__file__", str(package / "local.py"))
+    monkeypatch.setattr(local, "__file__", str(package / "local" / "machine.py"))
     monkeypatch.setattr(dbt_runner, "DbtRunner", Runner)
     monkeypatch.setattr(dbt_runner, "project_digest", lambda: "project")
     machine.deploy(machine.cluster())

@@ -21,10 +21,12 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="tieout-airflow-")
 from airflow.sdk import Asset, BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from tieout import arrivals, close, landing, operators
+from tieout import close, operators
 from tieout.close import Close, CloseNotProven, StepResult
 from tieout.dbt_runner import NodeResult
-from tieout.landing import FileOutcome
+from tieout.landing import arrivals
+from tieout.landing import load as landing
+from tieout.landing.load import FileOutcome
 from tieout.operators import (
     BuildCloseOperator,
     CheckOperator,

@@ -23,10 +23,10 @@ from fastapi.testclient import TestClient
 
 import tieout_plugin
 from tieout import overview
-from tieout.alerts import deliver, record
-from tieout.findings import Finding
 from tieout.overview import Balance, Books, Head, OpenBreaks, Proof, Side
 from tieout.pages import tieout_page
+from tieout.watch.alerts import deliver, record
+from tieout.watch.findings import Finding
 
 AS_OF = datetime(2026, 10, 30, 4, tzinfo=UTC)
 HOSTILE = "<script>alert('x')</script> & \"q\""

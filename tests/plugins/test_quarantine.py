@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from tests.plugins.desk import Desk, adyen, rates, statement
 from tieout import files
 from tieout.cli import BAD_INPUT, app
+from tieout.landing.quarantine import QuarantineError, describe, list_files, release
 from tieout.postgres import Cluster
-from tieout.quarantine import QuarantineError, describe, list_files, release
 
 BROKEN = adyen({1: [("A", 100), ("B", 200)]}).replace("2.00,1,EUR", "2.x0,1,EUR")
 

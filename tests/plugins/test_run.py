@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tieout.local import PORT_VARIABLES, PROJECT, Machine
+from tieout.local.machine import PORT_VARIABLES, PROJECT, Machine
 
 PAYMENTS_PER_DAY = "60"
 # A day of the walk takes seconds; a run that takes this long hangs.

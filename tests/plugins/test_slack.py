@@ -22,10 +22,10 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="tieout-airflow-")
 from airflow.sdk.exceptions import AirflowFailException
 
 from tieout import operators
-from tieout.alerts import Delivery, deliver, record
-from tieout.findings import Finding
 from tieout.operators import slack_sender
-from tieout.slack import SlackSender
+from tieout.watch.alerts import Delivery, deliver, record
+from tieout.watch.findings import Finding
+from tieout.watch.slack import SlackSender
 
 AS_OF = datetime(2026, 10, 30, 4, tzinfo=UTC)
 CHANNEL = "C0123456789"

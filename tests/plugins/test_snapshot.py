@@ -21,9 +21,9 @@ from psycopg2 import sql
 
 from tests.plugins.shop import AS_OF, DAY, SOURCE_TABLES, World, registry_of
 from tieout.batches import TotalsMismatchError
+from tieout.extraction.snapshot import take_snapshot
+from tieout.extraction.source import SnapshotError, changed_since, within_reach
 from tieout.postgres import Cluster, free_port
-from tieout.snapshot import take_snapshot
-from tieout.source_reading import SnapshotError, changed_since, within_reach
 from tieout.sources import RegistryError
 
 
@@ -259,7 +259,7 @@ import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 import psycopg2
-from tieout.snapshot import take_snapshot
+from tieout.extraction.snapshot import take_snapshot
 from tieout.sources import load_registry
 source, warehouse, project = sys.argv[1:]
 day = datetime.fromisoformat("2026-10-19T00:00:00+00:00")
@@ -473,7 +473,8 @@ def test_a_source_that_is_down_is_named_with_the_remedy(world: World) -> None:
 
 def test_a_locked_source_is_given_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "tieout.source_reading.BEGIN_READING", "begin isolation level repeatable read; set local lock_timeout = '50ms'"
+        "tieout.extraction.source.BEGIN_READING",
+        "begin isolation level repeatable read; set local lock_timeout = '50ms'",
     )
     with world.cluster.connect(world.dsn.rsplit("/", 1)[1]) as altering:
         altering.cursor().execute("alter table shop.orders add column x int")

@@ -16,13 +16,13 @@ from psycopg2.extensions import connection as Connection
 from typer.testing import CliRunner
 
 from tieout.cli import BAD_INPUT, FAILED, app
+from tieout.extraction.catalogue import CatalogueError
+from tieout.extraction.declaration import Added, add_source, source_address
+from tieout.extraction.snapshot import take_snapshot
+from tieout.extraction.suggestions import LeftOut, Suggestion
+from tieout.extraction.verify import verify_batches
 from tieout.postgres import Cluster
-from tieout.snapshot import take_snapshot
-from tieout.source_catalogue import CatalogueError
-from tieout.source_declaration import Added, add_source, source_address
-from tieout.source_suggestions import LeftOut, Suggestion
 from tieout.sources import Registry, RegistryError, Table, ensure_raw_tables, load_registry
-from tieout.verify import verify_batches
 
 ROOT = Path(__file__).resolve().parents[2]
 PAYMENT_SYSTEM = ROOT / "plugins" / "tieout" / "sandbox" / "payment_system.sql"

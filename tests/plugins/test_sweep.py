@@ -8,11 +8,12 @@ import psycopg2
 import pytest
 
 from tests.plugins.shop import World
-from tieout import source_reading, sweep
+from tieout.extraction import source as source_reading
+from tieout.extraction import sweep
+from tieout.extraction.state import Counted
+from tieout.extraction.verify import verify_batches
 from tieout.failpoints import Failpoint
-from tieout.source_state import Counted
 from tieout.sources import Column, ensure_raw_tables
-from tieout.verify import verify_batches
 
 GONE = "select order_id, amount_minor, currency, note from raw.shop_orders where is_deleted order by batch_id, 1"
 # What staging does: the latest version of each key, unless it says that the key is gone.

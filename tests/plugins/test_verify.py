@@ -13,10 +13,10 @@ import pytest
 from psycopg2.extensions import connection as Connection
 
 from tieout.batches import Totals, key_hash_of, open_batch, seal_batch
+from tieout.extraction.snapshot import take_snapshot
+from tieout.extraction.verify import Verdict, VerifyError, source_addresses, verify_batches
 from tieout.postgres import Cluster, free_port
-from tieout.snapshot import take_snapshot
 from tieout.sources import Registry, ensure_raw_tables, load_registry
-from tieout.verify import Verdict, VerifyError, source_addresses, verify_batches
 
 DAY = datetime(2026, 10, 19, tzinfo=UTC)
 

@@ -15,11 +15,12 @@ import pytest
 from psycopg2.extensions import connection as Connection
 from rich.console import Console
 
-from tieout import sandbox, walkthrough
-from tieout.airflow_local import DagRun, TaskFailure
-from tieout.local import Machine, UsageError
+from tieout import sandbox
+from tieout.local import walkthrough
+from tieout.local.airflow_local import DagRun, TaskFailure
+from tieout.local.machine import Machine, UsageError
+from tieout.local.walkthrough import BOOK, Interrupted, RunError, explain, interruptible, left_to_do, legs, serve
 from tieout.postgres import Cluster, free_port
-from tieout.walkthrough import BOOK, Interrupted, RunError, explain, interruptible, left_to_do, legs, serve
 
 
 class Books(Cluster):

@@ -88,7 +88,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 import psycopg2
 from psycopg2 import sql
-from tieout import batches, snapshot, source_copy
+from tieout import batches
+from tieout.extraction import snapshot, copying as source_copy
 from tieout.sources import load_registry
 source, warehouse, project, totals = sys.argv[1:]
 if totals == "without":

@@ -44,7 +44,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 import psycopg2
-from tieout.landing import load_landing
+from tieout.landing.load import load_landing
 from tieout.sources import load_registry
 landing, warehouse = sys.argv[1:]
 as_of = datetime(2026, 11, 20, tzinfo=UTC)

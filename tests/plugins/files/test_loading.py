@@ -8,7 +8,7 @@ from pathlib import Path
 
 from psycopg2.extensions import connection as Connection
 
-from tieout.landing import load_landing
+from tieout.landing.load import load_landing
 from tieout.sources import load_registry
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from psycopg2.extensions import connection as Connection
 
 from tests.plugins.sandbox.conftest import World
-from tieout.declared_accounts import declared_accounts
-from tieout.landing import load_landing
+from tieout.landing.accounts import declared_accounts
+from tieout.landing.load import load_landing
 from tieout.sources import load_registry
 
 AS_OF = datetime(2026, 10, 31, 4, tzinfo=UTC)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from tieout.source_catalogue import CatalogueError, Relation, SourceColumn
+from tieout.extraction.catalogue import CatalogueError, Relation, SourceColumn
 from tieout.sources import INTEGER_TYPES
 
 

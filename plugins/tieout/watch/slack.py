@@ -10,7 +10,7 @@ from typing import Any
 
 from slack_sdk.errors import SlackApiError
 
-from tieout.alerts import RefusedError
+from tieout.watch.alerts import RefusedError
 
 # Slack asks for a pause of seconds under load; a longer one is left to the next run.
 PAUSE_S_MAX = 30

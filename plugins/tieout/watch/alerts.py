@@ -22,7 +22,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from tieout.card_numbers import redact
-from tieout.findings import ITSELF, Finding
+from tieout.watch.findings import ITSELF, Finding
 
 # One lock number for all who write or empty the outbox (an arbitrary constant of this application).
 _OUTBOX_LOCK = 7_404_001

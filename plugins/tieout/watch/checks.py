@@ -23,10 +23,10 @@ from psycopg2.extensions import connection as Connection
 
 from tieout.batches import SESSION_SPELLING, Totals, fold_totals, totals_statement
 from tieout.business_days import BusinessCalendar, read_calendar
-from tieout.close_checks import breaks_over_threshold, close_state, dbt_results, journal_chain, reference_rates
-from tieout.findings import BOOK, DUE_HOURS, PLATFORM, Check, Finding, Severity, blind, query
-from tieout.load_checks import load_notes
 from tieout.sources import BATCH_ID, IS_DELETED, RAW_SCHEMA, Registry, Table, canonical_type, raw_identifier
+from tieout.watch.close_checks import breaks_over_threshold, close_state, dbt_results, journal_chain, reference_rates
+from tieout.watch.findings import BOOK, DUE_HOURS, PLATFORM, Check, Finding, Severity, blind, query
+from tieout.watch.load_checks import load_notes
 
 # A check that takes longer has a broken plan or waits for a lock; either is news.
 CHECK_TIMEOUT_S = 120

@@ -30,10 +30,10 @@ from tieout.batches import (
     raw_totals,
     totals_statement,
 )
-from tieout.source_copy import PIPE_BYTES
-from tieout.source_identity import source_identity
-from tieout.source_reading import BEGIN_READING, SourceAddress, changed_since, connect_source, within_reach
-from tieout.source_shape import source_identifier
+from tieout.extraction.copying import PIPE_BYTES
+from tieout.extraction.identity import source_identity
+from tieout.extraction.shape import source_identifier
+from tieout.extraction.source import BEGIN_READING, SourceAddress, changed_since, connect_source, within_reach
 from tieout.sources import BATCH_ID, IS_DELETED, Registry, Table, raw_identifier
 
 THERE = sql.Identifier("source_rows")

@@ -18,11 +18,11 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from tieout.batches import HEX_DIGITS, Totals, fold_totals, hashed, key_text, totals_statement
+from tieout.extraction.copying import copy_rows
+from tieout.extraction.known_keys import EXAMPLES_MAX, row_text, rows_otherwise
+from tieout.extraction.shape import source_rows
+from tieout.extraction.source import Reading, source_errors
 from tieout.failpoints import Failpoint, reach
-from tieout.known_keys import EXAMPLES_MAX, row_text, rows_otherwise
-from tieout.source_copy import copy_rows
-from tieout.source_reading import Reading, source_errors
-from tieout.source_shape import source_rows
 from tieout.sources import BATCH_ID, IS_DELETED, Table, raw_identifier
 
 # One of so many that a difference brings few rows along: fifteen in a table of a million. Four hexadecimal digits.
@@ -98,7 +98,7 @@ def sweep(
     :param changed: which rows the batch has already; None for all of them.
     :param accepted: a person said that the deletions are meant.
     :raises DeletionsRefusedError: the table is empty, or lost too many rows; the batch must be rolled back.
-    :raises psycopg2.IntegrityError, psycopg2.DataError: as :func:`tieout.source_copy.copy_rows`.
+    :raises psycopg2.IntegrityError, psycopg2.DataError: as :func:`tieout.extraction.copying.copy_rows`.
     """
     reach(Failpoint.BEFORE_SWEEP)
     there, here = _both_sides(reading, warehouse, table)

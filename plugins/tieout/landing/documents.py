@@ -16,8 +16,8 @@ from psycopg2 import sql
 
 from tieout import files
 from tieout.batches import Totals, fold_totals, hashed_key, totals_statement
-from tieout.file_register import HeldFile
 from tieout.files.proof import Document
+from tieout.landing.register import HeldFile
 from tieout.load_notes import note
 from tieout.sources import BATCH_ID, FILE_ID, IS_DELETED, Table, raw_identifier
 from tieout.spool import RefusedContent

@@ -9,9 +9,9 @@ from hashlib import sha256
 from psycopg2.extensions import connection as Connection
 
 from tieout.business_days import read_calendar
-from tieout.findings import BOOK, DUE_HOURS, PLATFORM, Finding, Severity, blind, query
 from tieout.money import to_text
 from tieout.sources import Registry
+from tieout.watch.findings import BOOK, DUE_HOURS, PLATFORM, Finding, Severity, blind, query
 
 # The newest closes are re-proved by every run, each older one by one run of a day (a quarter of an hour each).
 SEALS_ALWAYS = 5

@@ -11,9 +11,9 @@ from psycopg2 import errors, sql
 from psycopg2.extensions import connection as Connection
 
 from tieout.batches import Totals, fold_totals, totals_statement
+from tieout.extraction.shape import source_rows
+from tieout.extraction.source import Reading, SnapshotError, source_errors
 from tieout.failpoints import Failpoint, armed, reach
-from tieout.source_reading import Reading, SnapshotError, source_errors
-from tieout.source_shape import source_rows
 from tieout.sources import BATCH_ID, Table, raw_identifier
 
 PIPE_BYTES = 1 << 20

@@ -14,10 +14,10 @@ from psycopg2.extensions import parse_dsn
 
 from tieout.batches import SESSION_SPELLING
 from tieout.card_numbers import CardKey, redact
+from tieout.extraction.identity import source_identity
+from tieout.extraction.shape import Shape, inspect, relation_kinds, source_identifier, unreadable
+from tieout.extraction.state import SourceState, count_changes, read_state
 from tieout.failpoints import Failpoint, reach
-from tieout.source_identity import source_identity
-from tieout.source_shape import Shape, inspect, relation_kinds, source_identifier, unreadable
-from tieout.source_state import SourceState, count_changes, read_state
 from tieout.sources import Source, Table
 
 SourceAddress = str | Callable[[], Connection]

@@ -22,8 +22,14 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from tieout import archives, continuity, documents, file_register, files
-from tieout.arrivals import (
+from tieout import files
+from tieout.batches import Totals, TotalsMismatchError, loading_transaction, open_batch, seal_batch
+from tieout.card_numbers import CardKey, FreeText, redact
+from tieout.failpoints import Failpoint, FailpointReached, reach
+from tieout.landing import archives, continuity, documents
+from tieout.landing import register as file_register
+from tieout.landing.accounts import DeclaredAccounts
+from tieout.landing.arrivals import (
     Arrival,
     StillMovingError,
     UnreadableError,
@@ -32,11 +38,7 @@ from tieout.arrivals import (
     storable,
     walk,
 )
-from tieout.batches import Totals, TotalsMismatchError, loading_transaction, open_batch, seal_batch
-from tieout.card_numbers import CardKey, FreeText, redact
-from tieout.declared_accounts import DeclaredAccounts
-from tieout.failpoints import Failpoint, FailpointReached, reach
-from tieout.file_register import Entry, HeldFile, Status
+from tieout.landing.register import Entry, HeldFile, Status
 from tieout.load_notes import note
 from tieout.sources import BATCH_ID, Registry, Table, raw_identifier
 from tieout.spool import CHUNK_BYTES, CopyPipe, RefusedContent, Spools

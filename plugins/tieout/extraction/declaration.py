@@ -17,9 +17,10 @@ from typing import Any
 import psycopg2
 import yaml
 
-from tieout.source_catalogue import CatalogueError, Relation, read_catalogue, readable
-from tieout.source_reading import SourceAddress, connect_source
-from tieout.source_suggestions import LeftOut, Suggestion, suggest
+from tieout.extraction.catalogue import CatalogueError, Relation, read_catalogue, readable
+from tieout.extraction.source import SourceAddress, connect_source
+from tieout.extraction.suggestions import LeftOut, Suggestion, suggest
+from tieout.extraction.verify import source_addresses
 from tieout.sources import (
     DECLARES_SOURCES,
     NAME_PATTERN,
@@ -29,7 +30,6 @@ from tieout.sources import (
     default_project,
     load_registry,
 )
-from tieout.verify import source_addresses
 
 DEFAULT_OWNER = "payments-data"
 COMMENT_WIDTH = 118

@@ -9,8 +9,8 @@ from typing import Any
 
 from psycopg2 import sql
 
-from tieout.card_masking import masked
 from tieout.card_numbers import CardKey
+from tieout.extraction.card_masking import masked
 from tieout.sources import Column, Source, Table, canonical_type
 
 # Only these have row versions with a transaction of their own (table, partitioned table, materialized view).

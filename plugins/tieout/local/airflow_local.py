@@ -20,7 +20,7 @@ from typing import Any, cast
 import httpx
 import psutil
 
-from tieout.local import AIRFLOW_OWNER, PROJECT, LocalError, Machine
+from tieout.local.machine import AIRFLOW_OWNER, PROJECT, LocalError, Machine
 
 PROCESSES = ("api-server", "scheduler", "dag-processor")
 # What the API's health page must call healthy.

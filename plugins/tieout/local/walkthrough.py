@@ -32,8 +32,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from tieout.airflow_local import Airflow, DagRun
-from tieout.local import LocalError, Machine, UsageError, own_payments
+from tieout.local.airflow_local import Airflow, DagRun
+from tieout.local.machine import LocalError, Machine, UsageError, own_payments
 from tieout.postgres import Cluster
 
 DAGS = ("ingest", "close", "watch")
@@ -251,8 +251,8 @@ def schedules_up() -> dict[str, str]:
 def up(machine: Machine, console: Console) -> None:
     """Serve Airflow's UI and the docs site until interrupted.
 
-    What the user has set of ``tieout.local.USERS_OWN`` is used. With a payment system of their own, the sandbox's
-    clock is taken away: their days are today's.
+    What the user has set of ``tieout.local.machine.USERS_OWN`` is used. With a payment system of their own, the
+    sandbox's clock is taken away: their days are today's.
     """
     with machine.exclusive(), interruptible(), machine.databases() as cluster:
         machine.prepare(cluster)

@@ -27,7 +27,7 @@ from tieout import postgres
 from tieout.card_numbers import KEY_VARIABLE as CARD_KEY_VARIABLE
 from tieout.postgres import Cluster
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 SUPERUSER = "postgres"
 # Owner of the sandbox's payment system; the pipeline only ever reads it, as `extractor`.
 PAYMENTS_OWNER = "payments"
@@ -92,7 +92,7 @@ def deployment_digest() -> str:
     """sha256 over everything that decides what a deployment makes: the dbt project, its runner, the migrations."""
     from tieout.dbt_runner import project_digest
 
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     digest = sha256(project_digest().encode())
     for path in (package / "dbt_runner.py", *sorted((package / "migrations").glob("*.sql"))):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from psycopg2.extensions import connection as Connection
 
-from tieout.findings import PLATFORM, Finding, Severity, blind, query
 from tieout.sources import Registry
+from tieout.watch.findings import PLATFORM, Finding, Severity, blind, query
 
 MESSAGES_MAX = 3
 

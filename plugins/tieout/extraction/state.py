@@ -14,7 +14,7 @@ from typing import Any
 
 from psycopg2 import sql
 
-from tieout.source_shape import Shape, source_identifier
+from tieout.extraction.shape import Shape, source_identifier
 from tieout.sources import Source, Table
 
 DECLARED_ANEW = "its columns are declared, or their card numbers masked, in another way"

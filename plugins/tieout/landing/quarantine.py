@@ -14,9 +14,9 @@ from urllib.parse import unquote, urlsplit
 
 from psycopg2.extensions import connection as Connection
 
-from tieout import file_register
-from tieout.arrivals import storable
 from tieout.card_numbers import redact
+from tieout.landing import register as file_register
+from tieout.landing.arrivals import storable
 
 # Lines shown before and after the one a reason names, and characters of each.
 LINES_AROUND = 2

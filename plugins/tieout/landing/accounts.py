@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tieout import files
-from tieout.file_register import HeldFile
+from tieout.landing.register import HeldFile
 from tieout.sources import RegistryError, default_project
 
 BANK_ORIGIN = "bank"

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from psycopg2 import sql
 
-from tieout.file_register import HeldFile
+from tieout.landing.register import HeldFile
 from tieout.money import to_text
 from tieout.sources import Table, raw_identifier
 

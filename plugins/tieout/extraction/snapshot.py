@@ -22,13 +22,12 @@ from psycopg2 import errors, sql
 from psycopg2.extensions import connection as Connection
 
 from tieout.batches import Totals, added_totals, loading_transaction, open_batch, seal_batch
-from tieout.card_masking import masked_rows
 from tieout.card_numbers import redact
-from tieout.failpoints import Failpoint, reach
-from tieout.known_keys import reused_keys
-from tieout.load_notes import NoteSeverity, note
-from tieout.source_copy import copy_rows
-from tieout.source_reading import (
+from tieout.extraction.card_masking import masked_rows
+from tieout.extraction.copying import copy_rows
+from tieout.extraction.known_keys import reused_keys
+from tieout.extraction.shape import changed_types, narrowed
+from tieout.extraction.source import (
     Reading,
     SnapshotError,
     SourceAddress,
@@ -36,10 +35,11 @@ from tieout.source_reading import (
     open_snapshot,
     within_reach,
 )
-from tieout.source_shape import changed_types, narrowed
-from tieout.source_state import DECLARED_ANEW
+from tieout.extraction.state import DECLARED_ANEW
+from tieout.extraction.sweep import DeletionsRefusedError, Swept, record_sweep, sweep, sweep_reason
+from tieout.failpoints import Failpoint, reach
+from tieout.load_notes import NoteSeverity, note
 from tieout.sources import RAW_SCHEMA, Registry, Source, Table
-from tieout.sweep import DeletionsRefusedError, Swept, record_sweep, sweep, sweep_reason
 
 Outcome = Literal["loaded", "committed", "refused"]
 

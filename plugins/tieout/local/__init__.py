@@ -1,0 +1,1 @@
+"""Everything on one machine: the embedded server (``machine``), Airflow beside it, and the days of a walkthrough."""

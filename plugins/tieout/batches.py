@@ -60,6 +60,7 @@ def loading_transaction(warehouse: Connection) -> Iterator[Any]:
     :param warehouse: a psycopg2 connection in no transaction; whether it commits by itself otherwise does not matter.
     :raises TypeError: it is another driver's connection.
     :raises ValueError: it is inside a transaction, which is not ours to end.
+    :raises psycopg2.OperationalError: the connection broke off.
     """
     if not isinstance(warehouse, Connection):
         raise TypeError(
@@ -74,6 +75,15 @@ def loading_transaction(warehouse: Connection) -> Iterator[Any]:
             cursor.execute("set transaction isolation level read committed, read write")
             cursor.execute(SESSION_SPELLING)
             yield cursor
+    except psycopg2.InterfaceError as closed:
+        # The roll-back found the connection closed: what closed it is the news.
+        lost = closed.__context__
+        if not isinstance(lost, psycopg2.Error):
+            raise
+        said = (str(lost).strip().splitlines() or [type(lost).__name__])[0]
+        raise psycopg2.OperationalError(
+            f"the connection to the warehouse broke off ({said}): run again, nothing was committed"
+        ) from lost
     finally:
         with suppress(psycopg2.InterfaceError):  # the server is gone, and the error that says so is on its way
             warehouse.autocommit = autocommit

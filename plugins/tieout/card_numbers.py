@@ -12,8 +12,8 @@ that is the same for the same card and is worth nothing without the key. The bra
 apart from digits around them; the token comes in two halves, so that its digits are no card number either. Numbers
 that overlap are one mask with a token each.
 
-The same function exists twice: here for files, and in :mod:`tieout.card_masking` as one SQL expression for a SELECT
-at a database that we may only read. A test holds them together.
+The same function exists twice: here for files, and in :mod:`tieout.extraction.card_masking` as one SQL expression for
+a SELECT at a database that we may only read. A test holds them together.
 """
 
 from __future__ import annotations
@@ -86,7 +86,10 @@ ISSUED = "^(?:{})".format(
     )
 )
 # What tells quickest that bytes of text have no number of that length: digits are made alike, separators dropped.
-_DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(".") for byte in range(256))
+_BETWEEN = b"\n"
+_DIGITS = bytes(
+    ord("0") if chr(byte) in "0123456789" else byte if byte in _BETWEEN else ord(".") for byte in range(256)
+)
 _LONG_NUMBER = b"0" * DIGITS_MIN
 _DIGITS_AND_SEPARATORS = frozenset("0123456789 -")
 _suspect, _code_or_run, _group, _issued = map(re.compile, (SUSPECT, CODE_OR_RUN, "[0-9]+", ISSUED))
@@ -200,40 +203,51 @@ class FreeText:
         """Mask the free text of some rows, which are given as columns, in place."""
         rows: set[int] = set()
         for at, name in self._texts.items():
-            if not _has_long_number(filter(None, block[at])):
-                continue
-            ids = zip(*(block[one] for one in self._ids), strict=True) if self._ids else ((),) * len(block[at])
-            texts, found = self._masked(block[at], ids)
-            if found:
-                block[at] = texts
-                self.columns[name] = self.columns.get(name, 0) + len(found)
-                rows |= found
+            masked: dict[int, str] = {}
+            for row in _with_long_number([text or "" for text in block[at]]):
+                text, masks = self._masked(block[at][row], [block[one][row] for one in self._ids])
+                if masks:
+                    masked[row] = text
+            if masked:
+                block[at] = [masked.get(row, text) for row, text in enumerate(block[at])]
+                self.columns[name] = self.columns.get(name, 0) + len(masked)
+                rows |= masked.keys()
         self.rows += len(rows)
 
-    def _masked(
-        self, texts: Sequence[str | None], ids: Iterable[tuple[str | None, ...]]
-    ) -> tuple[list[str | None], set[int]]:
-        long_ids = [{one for one in of_row if one and len(one) >= DIGITS_MIN} for of_row in ids]
-        others = []
-        for text, known in zip(texts, long_ids, strict=True):
-            other = text or ""
-            for one in known:
-                other = other.replace(one, ".")
-            others.append(other)
-        if not _has_long_number(others):
-            return list(texts), set()
-        masked, found = list(texts), set()
-        for row, (text, other, known) in enumerate(zip(texts, others, long_ids, strict=True)):
-            if text and _has_long_number((other,)):
-                masked[row], masks = mask(text, self._key, {"".join(_group.findall(one)) for one in known})
-                if masks:
-                    found.add(row)
-        return masked, found
+    def _masked(self, text: str, ids: Iterable[str | None]) -> tuple[str, int]:
+        known = {one for one in ids if one and len(one) >= DIGITS_MIN}
+        other = text
+        for one in known:
+            other = other.replace(one, ".")
+        if not _has_long_number((other,)):
+            return text, 0
+        return mask(text, self._key, {"".join(_group.findall(one)) for one in known})
 
 
 def _has_long_number(texts: Iterable[str]) -> bool:
     """Whether the texts may hold a card number; where not, they do not. A tenth of a microsecond for 100 characters."""
-    return _LONG_NUMBER in "\t".join(texts).encode(errors="replace").translate(_DIGITS, b" -")
+    return _LONG_NUMBER in _digits_alike(texts)
+
+
+def _with_long_number(texts: Sequence[str]) -> Iterator[int]:
+    """Places of the texts that may hold a card number; the others do not."""
+    alike = _digits_alike(texts)
+    if _LONG_NUMBER not in alike:
+        return
+    if alike.count(_BETWEEN) >= len(texts):  # a text holds what stands between them
+        yield from (place for place, text in enumerate(texts) if _has_long_number((text,)))
+        return
+    place = passed = 0
+    while (found := alike.find(_LONG_NUMBER, passed)) >= 0:
+        place += alike.count(_BETWEEN, passed, found)
+        yield place
+        passed = alike.find(_BETWEEN, found)
+        if passed < 0:
+            return
+
+
+def _digits_alike(texts: Iterable[str]) -> bytes:
+    return "\n".join(texts).encode(errors="replace").translate(_DIGITS, b" -")
 
 
 def _mask(digits: str, numbers: list[str], key: CardKey | None) -> str:

@@ -39,7 +39,6 @@ STEPS = ("reconcile", "books", "monitoring")
 # Airflow's connection types that are a Postgres, and what their URI looks like.
 POSTGRES_TYPES = ("postgres", "postgresql")
 POSTGRES_URI = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
-CONNECT_TIMEOUT_S = 10
 SLACK_TIMEOUT_S = 10
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
@@ -76,14 +75,15 @@ def warehouse(conn_id: str) -> Iterator[PgConnection]:
     """A psycopg2 connection to the warehouse, closed at the end. (Airflow's hook may give one of psycopg 3.)"""
     import psycopg2
 
+    from tieout.extraction.source import DEAD_PEER_OPTIONS
+
     arguments = postgres_arguments(conn_id)
     try:
-        opened = psycopg2.connect(**{"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "tieout", **arguments})
+        opened = psycopg2.connect(**{**DEAD_PEER_OPTIONS, "application_name": "tieout", **arguments})
     except psycopg2.OperationalError as error:
         raise AirflowException(
             f"the warehouse does not answer on connection {conn_id!r} "
-            f"({arguments.get('host')}:{arguments.get('port')}): {str(error).strip()}. "
-            "Start it, or correct the connection"
+            f"({arguments.get('host')}:{arguments.get('port')}): {str(error).strip()}. Start it, or correct it"
         ) from error
     with closing(opened):
         yield opened

@@ -6,13 +6,16 @@ while the reader goes on; those of the others wait in one temporary file a table
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import repeat
+from operator import attrgetter
 from pathlib import Path
 from queue import Queue
 from threading import Thread
+from types import NoneType
 from typing import Any, BinaryIO, Protocol
 
 from tieout import files
@@ -23,8 +26,9 @@ from tieout.sources import Table
 CHUNK_BYTES = 1 << 20
 PIECES_WAITING = 4
 # Types of which equal values have one text.
-ALIKE = (str, type(None), datetime)
-TEXT_ONLY, MOMENT_ONLY = {str}, {datetime}
+ALIKE = (str, NoneType, datetime)
+TEXT_ONLY, MOMENT_ONLY, TEXT_OR_NULL = {str}, {datetime}, {str, NoneType}
+NULL = "\\N"
 SPOOL_BUFFER_BYTES = 1 << 18
 # Opens each spooled row, to be replaced by the ids that are known only in the transaction. NUL is in no text of
 # Postgres, so it stands in no row.
@@ -164,8 +168,7 @@ class Spools:
             raise ValueError(f"a row of {name} has {found} values, {width} columns are declared")
         columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
         self.free_text[name].mask(columns)
-        between = "\n" + ROW_START
-        text = f"{ROW_START}{between.join(map(TAB.join, zip(*map(_copy_texts, columns), strict=True)))}\n"
+        text = _rows_text(columns)
         try:
             encoded = text.encode()
         except UnicodeEncodeError as error:
@@ -235,42 +238,57 @@ class _Numbered:
         return self._spool.read(size).replace(ROW_START.encode(), self._ids)
 
 
-def _copy_texts(column: Sequence[Any]) -> list[str]:
-    """A column's values as fields of COPY's text format; only types whose text is exact, so no float."""
-    first = column[0]
-    # Most columns of a report say the same for many lines.
-    if type(first) in ALIKE and column.count(first) == len(column):
-        return _spelled(column[:1]) * len(column)
-    return _spelled(column)
+def _rows_text(columns: Sequence[Sequence[Any]]) -> str:
+    """Rows, given as columns, as COPY's text, ``ROW_START`` before each; only types whose text is exact, no float."""
+    rows, nulls = len(columns[0]), 0
+    texts: list[Iterable[str]] = []
+    for column in columns:
+        first = column[0]
+        # Most columns of a report say the same for many lines.
+        if first == column[-1] and type(first) in ALIKE and column.count(first) == rows:
+            nulls += rows * (first is None)
+            texts.append(repeat(*_spelled(column[:1], {type(first)}), rows))
+            continue
+        kinds = set(map(type, column))
+        nulls += column.count(None) if NoneType in kinds else 0
+        texts.append(_spelled(column, kinds))
+    text = _joined(texts)
+    # Each mark that is part of the format once a field or a row: then none stands in a text, and none is escaped.
+    marks = (text.count(TAB), text.count("\n"), text.count("\\"), text.count("\r"))
+    if marks == (rows * (len(columns) - 1), rows, nulls, 0):
+        return text
+    return _joined(_spelled([_escaped(value) for value in column], set(map(type, column))) for column in columns)
 
 
-def _spelled(column: Sequence[Any]) -> list[str]:
-    kinds = set(map(type, column))
+def _joined(texts: Iterable[Iterable[str]]) -> str:
+    between = "\n" + ROW_START
+    return f"{ROW_START}{between.join(map(TAB.join, zip(*texts, strict=True)))}\n"
+
+
+def _spelled(column: Sequence[Any], kinds: set[type]) -> Iterable[str]:
+    """A column's values, which are of these types, as fields of COPY's text format; text as it stands."""
     if kinds == TEXT_ONLY:
-        return _escaped(column)
+        return column
     if unknown := kinds - _SPELLINGS.keys():
         value = next(value for value in column if type(value) in unknown)
         raise TypeError(
             f"{value!r} ({type(value).__name__}) has no exact text: readers give None, str, bool, int, Decimal, date "
             "or datetime"
         )
-    if kinds == MOMENT_ONLY and None not in {value.tzinfo for value in column}:
-        return list(map(datetime.isoformat, column))
+    if kinds == MOMENT_ONLY and None not in set(map(attrgetter("tzinfo"), column)):
+        return map(datetime.isoformat, column)
+    if kinds == TEXT_OR_NULL:
+        return [NULL if value is None else value for value in column]
     if len(kinds) == 1:
-        return list(map(_SPELLINGS[kinds.pop()], column))
+        return map(_SPELLINGS[kinds.pop()], column)
     return [_SPELLINGS[type(value)](value) for value in column]
 
 
-def _escaped(column: Sequence[str]) -> list[str]:
-    together = TAB.join(column)
-    if together.count(TAB) == len(column) - 1 and not any(mark in together for mark in ("\\", "\n", "\r")):
-        return list(column)
-    return list(map(_escaped_text, column))
-
-
-def _escaped_text(text: str) -> str:
+def _escaped(value: Any) -> Any:
     # The backslash first: the others bring one of their own. Four searches beat one translation table twice over.
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    if isinstance(value, str):
+        return value.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    return value
 
 
 def _spelled_number(value: Decimal) -> str:
@@ -286,8 +304,8 @@ def _spelled_moment(value: datetime) -> str:
 
 
 _SPELLINGS: dict[type, Callable[[Any], str]] = {
-    type(None): lambda _: "\\N",
-    str: _escaped_text,
+    NoneType: lambda _: NULL,
+    str: str,
     bool: lambda value: "t" if value else "f",
     int: str,
     Decimal: _spelled_number,

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "plugins" / "files" / "fixtures"
 DAY = datetime(2026, 10, 19, tzinfo=UTC)
 AS_OF = datetime(2026, 10, 21, 4, tzinfo=UTC)
-CHILD_TIMEOUT_S = 120
+CHILD_TIMEOUT_S = 1800 if os.environ.get("TIEOUT_FAULTS") == "long" else 120
 
 DECLARATION = """
 sources:

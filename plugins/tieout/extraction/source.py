@@ -86,7 +86,11 @@ def source_errors(named: str, doing: str) -> Iterator[None]:
         yield
     except psycopg2.Error as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
-        remedy = next((text for kind, text in REMEDIES if isinstance(error, kind)), "Run again: nothing was loaded")
+        kind_of = type(error)
+        if kind_of is psycopg2.DatabaseError and error.pgcode is None:
+            # What the driver says of a COPY whose server went away names neither.
+            said, kind_of = ["the connection broke off"], psycopg2.OperationalError
+        remedy = next((text for kind, text in REMEDIES if issubclass(kind_of, kind)), "Run again: nothing was loaded")
         raise SnapshotError(f"{named}: {doing} failed: {redact(said[0])}. {remedy}") from error
 
 

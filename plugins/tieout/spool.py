@@ -245,9 +245,9 @@ def _rows_text(columns: Sequence[Sequence[Any]]) -> str:
     for column in columns:
         first = column[0]
         # Most columns of a report say the same for many lines.
-        if first == column[-1] and type(first) in ALIKE and column.count(first) == rows:
+        if column.count(first) == rows if type(first) in ALIKE else len(set(map(id, column))) == 1:
             nulls += rows * (first is None)
-            texts.append(repeat(*_spelled(column[:1], {type(first)}), rows))
+            texts.append(repeat(next(iter(_spelled(column[:1], {type(first)}))), rows))
             continue
         kinds = set(map(type, column))
         nulls += column.count(None) if NoneType in kinds else 0

@@ -246,6 +246,22 @@ def test_raw_tables_are_made_once(tmp_path: Path, cluster: Cluster, database: Ca
         assert "(order_id, batch_id)" in indexes
 
 
+def test_versions_of_a_file_are_found_by_their_digest(cluster: Cluster, database: Callable[..., str]) -> None:
+    with cluster.connect(database("raw")) as connection, connection.cursor() as cursor:
+        cursor.execute("create schema raw")
+        ensure_raw_tables(connection, load_registry())
+        cursor.execute(
+            "select tablename, regexp_replace(indexdef, '.* USING ', '') from pg_indexes "
+            "where schemaname = 'raw' order by 1, 2"
+        )
+        indexes: dict[str, list[str]] = {}
+        for table, definition in cursor.fetchall():
+            indexes.setdefault(table, []).append(definition)
+    assert indexes["settlement_lines"] == ["btree (batch_id)", "hash (row_key)"]
+    assert indexes["fx_rates"][0] == "btree (batch_id)"
+    assert indexes["fx_rates"][1].startswith("btree (rate_source")
+
+
 def test_a_column_declared_later_is_added_and_others_may_not_change(
     tmp_path: Path, cluster: Cluster, database: Callable[..., str]
 ) -> None:

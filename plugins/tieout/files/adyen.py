@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache, partial
 from itertools import repeat
 from operator import add, mul, sub
@@ -36,6 +36,8 @@ NEVER_BLANK = ("Merchant Account", "Type", "Net Currency", "Batch Number")
 PAYOUT = "merchantpayout"
 # A payout is announced as "TX2342222277XT batch 2, SomeAccount"; the bank statement echoes the first word.
 PAYOUT_REFERENCE = re.compile(r"(TX[0-9A-Za-z]+)\b")
+
+EPOCH, OFFSET_CHARS = datetime.fromtimestamp(0, UTC), len("+00:00")
 
 known_rate = lru_cache(maxsize=1 << 10)(exact)
 _MOMENT = r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}"
@@ -114,8 +116,13 @@ def _lines(pick: Pick, rows: Sequence[tuple[int, list[str], str]]) -> list[Settl
     either = list(map(add, gross_debits, gross_credits))
     for position, texts_of_gross in enumerate(either) if "" in either else ():
         if not texts_of_gross:
+            if gross_currencies[position] != net_currencies[position]:
+                raise Rejected(
+                    "the gross amount is missing, and the net is in another currency", line=numbers[position],
+                    column=" / ".join(GROSS), expected=f"an amount in {gross_currencies[position]}",
+                    found="blank cells",
+                )  # fmt: skip
             gross[position] = bounded(net[position] + fees[position], numbers[position], NET[1])
-            gross_currencies[position] = net_currencies[position]
     if list(map(sub, gross, fees)) != net:
         _refuse_sums(numbers, gross, fees, net, gross_currencies, net_currencies)
     psp_references = [own or original or None for own, original in zip(modifications, originals, strict=True)]
@@ -225,8 +232,9 @@ def _instants(
         # Lines follow each other in time: many have the same.
         some = dict.fromkeys(texts)
         if zones.count(zones[0]) == len(zones) and MOMENTS.fullmatch(",".join(some)):
-            offset = OFFSETS[zones[0]]
-            known = {text: datetime.fromisoformat(text).replace(tzinfo=offset) for text in some}
+            # Written behind the time, the offset costs an eighth of what replace() takes.
+            offset = EPOCH.astimezone(OFFSETS[zones[0]]).isoformat()[-OFFSET_CHARS:]
+            known = {text: datetime.fromisoformat(text + offset) for text in some}
             return list(map(known.__getitem__, texts))
         return [
             _instant(text, zone) if text or otherwise is None else otherwise[position]

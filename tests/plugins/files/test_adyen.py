@@ -123,3 +123,10 @@ def test_an_overflow_by_adding_up_is_refused(read: Any, fixture_text: Any) -> No
     huge = "92233720368547758.07"
     text = fixture_text("adyen.csv").replace("EUR,2.30,,,", f"EUR,,{huge},{huge},")
     assert "not an exact amount" in str(read(text).rejected)
+
+
+def test_a_gross_that_is_missing_is_not_taken_from_a_net_in_another_currency(read: Any, fixture_text: Any) -> None:
+    text = fixture_text("adyen.csv").replace("SEK,,500.00", "SEK,,")
+    rejected = read(text).rejected
+    assert "the gross amount is missing" in str(rejected)
+    assert (rejected.line, rejected.expected) == (3, "an amount in SEK")

@@ -45,7 +45,7 @@ status: $(RUNS) ## show the books as they stand
 	@$(BIN)/tieout status
 
 test: lint ## lint, then every test (TESTS=tests/plugins for some)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
 lint: $(TESTED) ## ruff and mypy
 	$(BIN)/ruff check .

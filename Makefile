@@ -45,7 +45,7 @@ status: $(RUNS) ## show the books as they stand
 	@$(BIN)/tieout status
 
 test: lint ## lint, then every test (TESTS=tests/plugins for some)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
+	$(BIN)/python -m pytest $(TESTS)
 
 lint: $(TESTED) ## ruff and mypy
 	$(BIN)/ruff check .
@@ -67,7 +67,7 @@ bench-files: $(TESTED) # against a bare COPY of the same file
 faults: $(TESTED) ## the long fault runs: late commits, full disks, capped memory, every failpoint by every fault
 	TIEOUT_FAULTS=long TIEOUT_LATE_COMMITS=10000 TIEOUT_CAPPED_ROWS=5000000 TIEOUT_CAPPED_LINES=1000000 \
 	  $(BIN)/python -m pytest tests/faults/test_*load*.py tests/faults/test_extraction_faults.py \
-	  tests/faults/test_connection_faults.py tests/faults/test_full_disk.py tests/faults/test_memory.py \
+	  tests/faults/test_connection_faults.py tests/faults/test_full_disk.py tests/faults/test_memory.py tests/faults/test_proof_can_fail.py \
 	  tests/plugins/test_landing.py tests/plugins/test_file_versions.py
 
 fuzz: $(TESTED) ## damage thousands of files of every format; TIEOUT_FUZZ_SEED=N repeats a run

@@ -15,7 +15,6 @@ from psycopg2.extensions import connection as Connection
 
 from tieout.postgres import Cluster, ensure_roles, free_port, migrate
 
-TESTS = Path(__file__).parent
 TEMPLATE = "warehouse_template"
 
 # A failing example is printed as a line to paste; no deadline, the machine is shared.
@@ -23,13 +22,6 @@ settings.register_profile("tieout", deadline=None, print_blob=True)
 settings.load_profile("tieout")
 
 _numbers = itertools.count(1)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the tests by what they set up: the books and their faults, and the package."""
-    for item in items:
-        group = "package" if item.path.is_relative_to(TESTS / "plugins") else "books"
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ import pytest
 from tests.faults.stand import EXTRACT, LAND, Child, Landing, Shop
 
 CAP_BYTES = 512 << 20
-ROWS = int(os.environ.get("TIEOUT_CAPPED_ROWS", "300000"))
-LINES = int(os.environ.get("TIEOUT_CAPPED_LINES", "40000"))
+ROWS = int(os.environ.get("TIEOUT_CAPPED_ROWS", "150000"))
+LINES = int(os.environ.get("TIEOUT_CAPPED_LINES", "20000"))
 # A run over so small a part of them is what the large one is compared with.
 PART = 20
 # What the allocator may take more for the same work; the rows of the large run are far more.

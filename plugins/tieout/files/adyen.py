@@ -116,13 +116,15 @@ def _lines(pick: Pick, rows: Sequence[tuple[int, list[str], str]]) -> list[Settl
     either = list(map(add, gross_debits, gross_credits))
     for position, texts_of_gross in enumerate(either) if "" in either else ():
         if not texts_of_gross:
-            if gross_currencies[position] != net_currencies[position]:
+            # Payouts and fees name a currency too, and have no gross; a line of a payment has one.
+            if originals[position] and gross_currencies[position] != net_currencies[position]:
                 raise Rejected(
                     "the gross amount is missing, and the net is in another currency", line=numbers[position],
                     column=" / ".join(GROSS), expected=f"an amount in {gross_currencies[position]}",
                     found="blank cells",
                 )  # fmt: skip
             gross[position] = bounded(net[position] + fees[position], numbers[position], NET[1])
+            gross_currencies[position] = net_currencies[position]
     if list(map(sub, gross, fees)) != net:
         _refuse_sums(numbers, gross, fees, net, gross_currencies, net_currencies)
     psp_references = [own or original or None for own, original in zip(modifications, originals, strict=True)]

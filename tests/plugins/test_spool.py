@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tieout.batches import key_hash_of
+from tieout.landing.spool import CHUNK_BYTES, PIECES_WAITING, AbandonedError, CopyPipe, RefusedContent, Spools
 from tieout.sources import load_registry
-from tieout.spool import CHUNK_BYTES, PIECES_WAITING, AbandonedError, CopyPipe, RefusedContent, Spools
 
 TABLES = {table.name: table for table in load_registry().tables if table.kind == "file"}
 TEXTS = st.none() | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)

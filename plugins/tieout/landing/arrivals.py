@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tieout.spool import CHUNK_BYTES
+from tieout.landing.spool import CHUNK_BYTES
 
 # Names that senders use while they are still writing.
 UNFINISHED_SUFFIXES = (".tmp", ".part")

@@ -18,9 +18,9 @@ from tieout import files
 from tieout.batches import Totals, fold_totals, hashed_key, totals_statement
 from tieout.files.proof import Document
 from tieout.landing.register import HeldFile
+from tieout.landing.spool import RefusedContent
 from tieout.load_notes import note
 from tieout.sources import BATCH_ID, FILE_ID, IS_DELETED, Table, raw_identifier
-from tieout.spool import RefusedContent
 
 # The columns that say which document of its file a row is part of.
 DOCUMENT_COLUMNS = ("document_no", "statement_no")

@@ -39,9 +39,9 @@ from tieout.landing.arrivals import (
     walk,
 )
 from tieout.landing.register import Entry, HeldFile, Status
+from tieout.landing.spool import CHUNK_BYTES, CopyPipe, RefusedContent, Spools
 from tieout.load_notes import note
 from tieout.sources import BATCH_ID, Registry, Table, raw_identifier
-from tieout.spool import CHUNK_BYTES, CopyPipe, RefusedContent, Spools
 
 Outcome = Literal["loaded", "known", "quarantined", "held", "waiting", "empty", "failed"]
 

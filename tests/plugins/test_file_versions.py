@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 
 import psycopg2
@@ -156,6 +157,43 @@ def test_a_line_of_no_document_is_only_ever_itself(desk: Desk) -> None:
     desk.put("3.csv", "\n".join([header, other, fee, charge.format(6, "2026-10-20 08:00:00"), ""]))
     assert desk.outcomes()["3.csv"] == "loaded"
     assert [(when[:10], net) for when, net in desk.ask(living) if net < 0] == fees
+
+
+STRIPE_HEADER = (FIXTURES / "stripe.csv").read_text(encoding="utf-8").splitlines()[0]
+
+
+def stripe(*transactions: tuple[str, str, str], payout: str = "") -> str:
+    """Balance transactions (payout or blank, id, amount) of one account, and the payout that takes those it names."""
+    when = "2026-10-19 08:00:00,2026-10-21 00:00:00,usd"
+    lines = [STRIPE_HEADER]
+    for taken_by, transaction, amount in transactions:
+        lines.append(f"{taken_by},{transaction},,{when},{amount},0,{amount},charge,ch_{transaction},,,,acct_1,")
+    if payout:
+        total = sum(Decimal(amount) for taken_by, _, amount in transactions if taken_by == payout)
+        lines.append(f"{payout},txn_of_{payout},,{when},-{total},0,-{total},payout,{payout},,,,acct_1,")
+    return "\n".join([*lines, ""])
+
+
+@pytest.mark.parametrize("automatic", [True, False], ids=["beside a payout", "alone"])
+@pytest.mark.parametrize("order", [("waiting", "paid"), ("paid", "waiting"), ("waiting", "paid", "paid again")])
+def test_a_balance_transaction_is_counted_once_with_its_payout_and_without(
+    automatic: bool, order: tuple[str, ...], desk: Desk
+) -> None:
+    """A line that no payout has taken yet comes again with its payout; alone such lines read as a day's activity."""
+    first = ("po_1", "txn_1", "10.00")
+    contents = {
+        "waiting": stripe(*([first] if automatic else []), ("", "txn_2", "5.00"), payout="po_1" if automatic else ""),
+        "paid": stripe(("po_2", "txn_2", "5.00"), payout="po_2"),
+        "paid again": stripe(("po_2", "txn_2", "5.00"), ("", "txn_3", "7.00"), payout="po_2"),
+    }
+    for place, which in enumerate(order):
+        desk.put(f"{place}.csv", contents[which])
+        assert desk.outcomes()[f"{place}.csv"] == "loaded"
+    living = desk.ask(LIVING.format(columns="psp_reference, net_minor, record_type", table="settlement_lines"))
+    charges = [row[:2] for row in living if row[2] == "charge"]
+    wanted = [("ch_txn_1", 1000)] * automatic + [("ch_txn_2", 500)] + [("ch_txn_3", 700)] * ("paid again" in order)
+    assert charges == wanted
+    assert sorted(row[1] for row in living if row[2] == "payout") == [-1000] * automatic + [-500]
 
 
 def test_a_statement_that_comes_again_takes_its_entries_back(desk: Desk) -> None:

@@ -24,15 +24,21 @@ class Batches:
         self._sums: dict[_Batch, int] = {}
         self._payout_lines: dict[_Batch, int] = {}
 
-    def add(self, line: SettlementLine, is_payout: bool, document: Document | None = None) -> None:
+    def add(
+        self, line: SettlementLine, is_payout: bool, document: Document | None = None, known_by: str | None = None
+    ) -> None:
         """Send a line on and count it into its batch; lines outside any batch are only sent on."""
-        self.add_all([line], [line.line_no] if is_payout else (), [document] if document else None)
+        self.add_all(
+            [line], [line.line_no] if is_payout else (), [document] if document else None,
+            [known_by] if known_by else None,
+        )  # fmt: skip
 
     def add_all(
         self,
         lines: Sequence[SettlementLine],
         payouts: Collection[int],
         documents: Sequence[Document | None] | None = None,
+        known_by: Sequence[str] | None = None,
     ) -> None:
         """:meth:`add` for lines that follow each other; ``payouts`` are the numbers of those that pay out."""
         if not lines:
@@ -52,17 +58,18 @@ class Batches:
         for line in lines if payouts else ():
             if line.line_no in payouts and line.batch_reference is not None:
                 self._payout_lines[line.processor_account, line.batch_reference, line.net_currency] = line.line_no
-        tally.emit_all("settlement_lines", lines, documents or list(map(batches.get, map(_BATCH, lines))))
+        tally.emit_all("settlement_lines", lines, documents or list(map(batches.get, map(_BATCH, lines))), known_by)
 
     def close(self) -> None:
-        """Prove the batches that have a payout record.
+        """Prove the batches that have a payout record; the file is proven when every batch has one.
 
         :raises Rejected: the lines of a batch do not come to zero with its payout (SPLIT_MISMATCH).
         """
         tally = self._tally
         off = {key: self._sums[key] for key in self._payout_lines if self._sums[key]}
         if not off:
-            tally.balance = "ok" if self._payout_lines else "-"
+            # One batch that was paid out says nothing of another beside it.
+            tally.balance = "ok" if self._sums and self._sums.keys() == self._payout_lines.keys() else "-"
             return
         key = next(iter(off))
         account, batch, currency = key

@@ -146,6 +146,7 @@ _LINE_PARTS = itemgetter(
         )
     )
 )  # fmt: skip
+_ACCOUNT_OF = itemgetter(*map(SettlementLine._fields.index, ("processor", "processor_account")))
 _MERCHANT_REFERENCE = SettlementLine._fields.index("merchant_reference")
 _MD5 = partial(hashlib.md5, usedforsecurity=False)
 _POSITIONS = {
@@ -262,14 +263,20 @@ class Tally:
         """
         self.emit_all(table, [row], [document])
 
-    def emit_all(self, table: str, rows: Sequence[Row], documents: Sequence[Document | None]) -> None:
-        """:meth:`emit` for rows that follow each other, each with its document."""
+    def emit_all(
+        self,
+        table: str,
+        rows: Sequence[Row],
+        documents: Sequence[Document | None],
+        known_by: Sequence[str] | None = None,
+    ) -> None:
+        """:meth:`emit` for rows that follow each other, each with its document; ``known_by`` as :func:`row_keys`."""
         for measure, position, currency_position in _POSITIONS[table]:
             for currency, (carrying, minor) in sums_by(itemgetter(currency_position), itemgetter(position), rows):
                 total = self._totals.setdefault((table, measure, currency), [0, 0])
                 total[0] += carrying
                 total[1] += minor
-        keys = row_keys(table, rows, documents)
+        keys = row_keys(table, rows, documents, known_by)
         if table == "settlement_lines":
             numbers = [document and document[2] for document in documents]
             rows = list(map(add, rows, zip(numbers, keys, strict=True)))
@@ -335,14 +342,22 @@ def sums_by(
     return found.items()
 
 
-def row_keys(table: str, rows: Sequence[Row], documents: Sequence[Document | None]) -> list[str]:
+def row_keys(
+    table: str,
+    rows: Sequence[Row],
+    documents: Sequence[Document | None],
+    known_by: Sequence[str] | None = None,
+) -> list[str]:
     """For each row MD5 in hex of what it is within its document: what a later version of that has in common with it.
 
     Two rows that are alike have the same key, and their order in the file tells them apart. Card numbers that people
-    typed are masked first: a digest of parts that are known otherwise would give them away.
+    typed are masked first: a digest of parts that are known otherwise would give them away. ``known_by`` are ids that
+    the processor gives no other settlement line of the account: with them a line is itself in whatever document.
     """
     texts = []
-    if table == "settlement_lines":
+    if known_by is not None:
+        texts = ["\0".join((*_ACCOUNT_OF(row), each)) for row, each in zip(rows, known_by, strict=True)]
+    elif table == "settlement_lines":
         merchants = redacted([row[_MERCHANT_REFERENCE] or "" for row in rows])
         for row, document, merchant in zip(rows, documents, merchants, strict=True):
             processor, account, record_type, psp, original, _, gross_currency, net_currency = _LINE_PARTS(row)

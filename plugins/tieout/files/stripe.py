@@ -3,6 +3,10 @@
 Every line has gross - fee = net, and the lines of an automatic payout come to zero with the payout's own line, whose
 net is negative: money leaves the Stripe balance. (A positive payout line is Stripe pulling a debt from the bank; the
 zero still holds.) Times are UTC unless the report has ``_utc`` columns beside them, which then win.
+
+A report may have balance transactions that no payout has taken yet, and a later one has them again with their payout:
+a line is known by its balance transaction, which is its own within the account, and the payout is what changes about
+it. A key that holds the payout, or the line's references instead, would make them two lines and count the money twice.
 """
 
 from __future__ import annotations
@@ -78,7 +82,7 @@ def _read(path: Path, tally: Tally) -> None:
     waiting: list[_Cells] = []
     batches = Batches(tally)
 
-    def made(rows: Sequence[tuple[int, list[str], str]]) -> list[SettlementLine]:
+    def made(rows: Sequence[tuple[int, list[str], str]]) -> list[tuple[SettlementLine, str]]:
         cells: list[_Cells] = [(line, record, *pick(values)) for line, values, record in rows]
         named = dict.fromkeys([*known, *filter(None, [each[ACCOUNT_AT] for each in cells])])
         if len(named) > 1:
@@ -97,10 +101,12 @@ def _read(path: Path, tally: Tally) -> None:
         return lines
 
     for block in source.blocks():
-        for lines in header.made(block, REQUIRED, (*OPTIONAL, *metadata), made):
+        for pairs in header.made(block, REQUIRED, (*OPTIONAL, *metadata), made):
+            lines, transactions = zip(*pairs, strict=True) if pairs else ((), ())
             for booked_at in {settlement.booked_at for settlement in lines}:
                 tally.seen(booked_at.date())
-            batches.add_all(lines, [each.line_no for each in lines if each.record_type in PAYOUTS])
+            payouts = [each.line_no for each in lines if each.record_type in PAYOUTS]
+            batches.add_all(lines, payouts, known_by=transactions)
     if waiting:
         raise Rejected("no line names the account", line=waiting[0][0], column=ACCOUNT, expected="an account id")
     if tally.entries:
@@ -108,8 +114,10 @@ def _read(path: Path, tally: Tally) -> None:
     batches.close()
 
 
-def _lines(cells: Sequence[_Cells], account: str) -> list[SettlementLine]:
-    """Lines of the report, worked on by column: number, text, cells of ``REQUIRED``, ``OPTIONAL`` and the metadata.
+def _lines(cells: Sequence[_Cells], account: str) -> list[tuple[SettlementLine, str]]:
+    """Lines of the report, each with its balance transaction.
+
+    They are worked on by column: number, text, cells of ``REQUIRED``, ``OPTIONAL`` and the metadata.
 
     :raises Rejected: one of them cannot be read exactly or does not add up; of a single line the reason is its own.
     """
@@ -154,7 +162,8 @@ def _lines(cells: Sequence[_Cells], account: str) -> list[SettlementLine]:
         _instants("created", created_utc, created, numbers),
         _instants("available_on", available_utc, available, numbers), texts,
     )  # fmt: skip
-    return list(map(as_line, zip(*columns)))  # noqa: B905 - some of them are endless
+    lines = map(as_line, zip(*columns))  # noqa: B905 - some of them are endless
+    return list(zip(lines, transactions, strict=True))
 
 
 def _minor(column: str, texts: Sequence[str], currencies: Sequence[str], numbers: Sequence[int]) -> list[int]:

@@ -9,7 +9,9 @@ a payout by its id; what the balance comes to only Stripe's balance summary says
 An account with automatic payouts is read from the payout reconciliation report: whoever takes that one does not take
 these, as both carry the same lines. A report of activity that names an automatic payout is left to that reader.
 Major units by ISO 4217, currencies in lower case. Times are in the zone the report was run for, by default UTC:
-columns that end in ``_utc`` win, and others are taken as UTC. (docs.stripe.com/reports/report-types/balance,
+columns that end in ``_utc`` win, and others are taken as UTC. A line is known by its balance transaction, as in the
+payout reconciliation: a report of nothing but lines that wait for their payout looks like an account that pays out by
+hand, and its lines come again in the reconciliation that has the payout. (docs.stripe.com/reports/report-types/balance,
 docs.stripe.com/reports/payout-reconciliation.)
 """
 
@@ -122,7 +124,7 @@ def _read(kind: Kind, path: Path, tally: Tally) -> None:
         document = tally.document(
             kind.document, PROCESSOR, settlement.processor_account, day, settlement.net_currency
         )
-        batches.add(settlement, is_payout=False, document=document)
+        batches.add(settlement, is_payout=False, document=document, known_by=row["balance_transaction_id"])
     batches.close()
 
 

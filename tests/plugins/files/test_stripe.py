@@ -76,6 +76,30 @@ def test_a_negative_balance_is_claimed_back_by_a_positive_payout(read: Any, fixt
     assert outcome.rows["settlement_lines"][1].net_minor == 5000
 
 
+def test_a_line_is_the_same_before_and_after_its_payout_has_taken_it(read: Any, fixture_text: Any) -> None:
+    def keys(text: str) -> list[str]:
+        return [row.row_key for row in read(text).rows["settlement_lines"]]
+
+    text = fixture_text("stripe.csv")
+    paid = keys(text)
+    assert len(set(paid)) == 4
+    assert keys(text.replace("po_1Abc,txn", ",txn")) == paid
+    assert keys(text.replace("ORDER-7", "ORDER-8").replace("ch_1", "ch_9")) == paid
+    assert not set(keys(text.replace("acct_gulf", "acct_other"))) & set(paid), "ids are an account's own"
+    # Nothing but lines that wait reads as a day's activity.
+    header, _, charge, refund, _ = text.splitlines(keepends=True)
+    waiting = read(header + (charge + refund).replace("po_1Abc,", ","))
+    assert waiting.reading.format == "stripe.balance_activity"
+    assert [row.row_key for row in waiting.rows["settlement_lines"]] == paid[1:3]
+
+
+def test_a_payout_proves_nothing_of_a_batch_without_one(read: Any, fixture_text: Any) -> None:
+    text = fixture_text("stripe.csv")
+    beside = text.splitlines()[2].replace("po_1Abc", "po_2Def").replace("txn_2", "txn_9")
+    assert read(text).reading.balance == "ok"
+    assert read(text + beside + "\n").reading.balance == "-"
+
+
 def test_lines_outside_any_payout_prove_nothing(read: Any, fixture_text: Any) -> None:
     outcome = read(fixture_text("stripe.csv").replace("po_1Abc,txn", ",txn"))
     assert (outcome.reading.balance, outcome.reading.statements, outcome.reading.documents) == ("-", 0, ())

@@ -44,8 +44,8 @@ up: $(RUNS) ## serve the Airflow UI and the docs site until Ctrl-C
 status: $(RUNS) ## show the books as they stand
 	@$(BIN)/tieout status
 
-test: lint ## lint, then every test (TESTS=tests/plugins for some)
-	$(BIN)/python -m pytest $(TESTS)
+test: lint ## lint, then every test, in two processes (TESTS=tests/plugins for some)
+	$(BIN)/python -m pytest -n $(or $(PROCESSES),2) $(TESTS)
 
 lint: $(TESTED) ## ruff and mypy
 	$(BIN)/ruff check .

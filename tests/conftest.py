@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg2
 import pytest
@@ -15,6 +16,10 @@ from psycopg2.extensions import connection as Connection
 
 from tieout.postgres import Cluster, ensure_roles, free_port, migrate
 
+if TYPE_CHECKING:
+    from xdist.remote import Producer
+    from xdist.scheduler import Scheduling
+
 TEMPLATE = "warehouse_template"
 
 # A failing example is printed as a line to paste; no deadline, the machine is shared.
@@ -22,6 +27,14 @@ settings.register_profile("tieout", deadline=None, print_blob=True)
 settings.load_profile("tieout")
 
 _numbers = itertools.count(1)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling:
+    """Several processes (``-n 2``) share the tests out by what those have in common."""
+    from tests.processes import LongestFirst
+
+    return LongestFirst(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import date
 from typing import Any
 
@@ -65,6 +66,32 @@ def test_files_of_one_run_are_taken_in_the_order_of_their_days(desk: Desk) -> No
         desk.put(f"{name}.sta", statement(number, opening, entry))
     assert desk.outcomes() == dict.fromkeys(("a.sta", "b.sta", "c.sta", "d.sta"), "loaded")
     assert balances(desk) == [(0, 500), (500, 400), (400, 450), (450, 451)]
+
+
+def page(number: int, opening: int, *entries: int, last: bool = False) -> str:
+    """A page of statement 7; only the first opens it, only the last closes it."""
+    text = statement(7, opening, *entries).replace(":28C:00007/001", f":28C:7/{number}")
+    if number > 1:
+        text = text.replace(":60F:", ":60M:")
+    return text if last else text.replace(":62F:", ":62M:")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations((1, 2, 3))), ids=str)
+def test_pages_stand_in_their_own_order_whatever_that_of_their_arrival(desk: Desk, order: tuple[int, ...]) -> None:
+    pages = {1: page(1, 0, 500), 2: page(2, 500, -100), 3: page(3, 400, 50, last=True)}
+    for number in order:
+        desk.put(f"{number}.sta", pages[number])
+        desk.run()
+    assert set(desk.outcomes().values()) == {"known"}
+    desk.put("8.sta", statement(8, 450, 1))
+    assert desk.outcomes()["8.sta"] == "loaded"
+
+
+def test_a_page_that_does_not_fit_those_beside_it_is_held(desk: Desk) -> None:
+    desk.put("2.sta", page(2, 500, -100, last=True))
+    desk.run()
+    desk.put("1.sta", page(1, 0, 499))
+    assert desk.outcomes()["1.sta"] == "held"
 
 
 def test_an_older_statement_that_does_not_fit_is_held(desk: Desk) -> None:

@@ -15,6 +15,8 @@ from tieout.landing.register import HeldFile
 from tieout.money import to_text
 from tieout.sources import Table, raw_identifier
 
+# A page of a statement bears its number behind the statement's own: 7/2.
+PAGE = "/([0-9]{1,5})$"
 REMEDY = "it is loaded as soon as the statements between them are there"
 
 
@@ -37,7 +39,8 @@ class _Statement(NamedTuple):
 def hold_unless_continuous(cursor: Any, table: Table, file_id: int) -> None:
     """Compare each statement of a file with its neighbours in the account's chain.
 
-    An account's first statement is taken as it is, and so is a balance or a number that is not given.
+    An account's first statement is taken as it is, and so is a balance or a number that is not given. Statements of a
+    day stand in the order of their numbers, those without in that of their arrival, and a statement's pages in theirs.
 
     :param table: ``bank_statements``; the file's rows and documents are entered.
     :raises HeldFile: a statement does not open where the one before it closed, does not close where the one after it
@@ -45,15 +48,21 @@ def hold_unless_continuous(cursor: Any, table: Table, file_id: int) -> None:
     """
     cursor.execute(
         sql.SQL(
-            "with chain as ("
-            "  select s.bank_account, s.currency, s.statement_no, s.file_id, f.name, s.statement_reference, "
-            "    s.sequence_number, s.opening_minor, s.closing_minor, s.closing_date, "
-            "    row_number() over (partition by s.bank_account, s.currency order by s.closing_date, "
-            "      s.sequence_number nulls last, s.file_id, s.statement_no) as place "
+            "with placed as ("
+            "  select s.*, f.name, substring(s.statement_reference from {page})::integer as page, "
+            "    regexp_replace(s.statement_reference, {page}, '') as whole "
             "  from {raw} s join ops.files f using (file_id) "
             "  join ops.documents d on d.file_id = s.file_id and d.document_no = s.statement_no "
             "    and d.kind = 'bank_statement' and d.superseded_by is null "
             "  where (s.bank_account, s.currency) in (select bank_account, currency from {raw} where file_id = {file})"
+            "), begun as ("
+            "  select placed.*, min(array[file_id, statement_no]) over (partition by bank_account, currency, "
+            "    closing_date, sequence_number, whole) as first_seen from placed"
+            "), chain as ("
+            "  select bank_account, currency, file_id, name, statement_reference, sequence_number, opening_minor, "
+            "    closing_minor, closing_date, "
+            "    row_number() over (partition by bank_account, currency order by closing_date, "
+            "      sequence_number nulls last, first_seen, page nulls first, file_id, statement_no) as place from begun"
             ") select e.bank_account, e.currency, "
             "  e.file_id, e.name, e.statement_reference, e.sequence_number, e.opening_minor, e.closing_minor, "
             "  e.closing_date, l.file_id, l.name, l.statement_reference, l.sequence_number, l.opening_minor, "
@@ -61,7 +70,7 @@ def hold_unless_continuous(cursor: Any, table: Table, file_id: int) -> None:
             "from chain e join chain l on (l.bank_account, l.currency, l.place) = (e.bank_account, e.currency, "
             "  e.place + 1) "
             "where {file} in (e.file_id, l.file_id) order by 1, 2, l.place"
-        ).format(raw=raw_identifier(table), file=sql.Literal(file_id))
+        ).format(raw=raw_identifier(table), file=sql.Literal(file_id), page=sql.Literal(PAGE))
     )
     for account, currency, *pair in cursor.fetchall():
         earlier, later = _Statement(*pair[:7]), _Statement(*pair[7:])

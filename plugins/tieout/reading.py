@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tieout import files, money
-from tieout.files.declaration import HUNDREDTHS, ISO, MINOR_UNITS, Declaration
+from tieout.files.declaration import HUNDREDTHS, ISO, MINOR_UNITS, Declaration, Line
 from tieout.files.declared import declarations
 from tieout.files.proof import Reading, Rejected
 
@@ -77,9 +77,18 @@ def _declared_format(declaration: Declaration) -> Format:
     proofs = [
         "each line adds up" if line.zero or (line.gross and line.fee and line.net) else "",
         "the lines of a batch come to zero with its payout" if line.payouts else "",
-        "its own counts and totals" if any(section.expects for section in declaration.sections) else "",
+        _totals_stated(declaration, line),
     ]
     return Format(declaration.format, zone, exponents, "; ".join(filter(None, proofs)) or "-")
+
+
+def _totals_stated(declaration: Declaration, line: Line) -> str:
+    """What the format's own totals prove, and which columns of the net they leave out."""
+    expects = [expected for section in declaration.sections for expected in section.expects]
+    if not expects:
+        return ""
+    left_out = line.net_columns.difference(*((*expected.plus, *expected.minus) for expected in expects))
+    return "its own counts and totals" + (f", none of {', '.join(sorted(left_out))}" if left_out else "")
 
 
 def read_files(paths: Sequence[Path], json_output: bool, console: Console) -> int:

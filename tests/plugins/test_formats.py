@@ -31,6 +31,7 @@ def test_what_a_declaration_says_is_what_is_listed() -> None:
     listed = {each.name: each for each in formats()}
     assert listed["wechatpay.trade_bill"].time_zone == "Asia/Shanghai"
     assert listed["wechatpay.trade_bill"].proof == "its own counts and totals"
+    assert listed["alipay.trade_bill"].proof .startswith("its own counts and totals, none of 服务费")
     assert listed["adyen.payments_accounting"].time_zone == "named on each line"
     assert listed["adyen.payments_accounting"].exponents == "major units, adyen's own"
     assert listed["checkout.payouts"].proof == "each line adds up"

@@ -25,7 +25,8 @@ or currency that does not exist is a :class:`DeclarationError` that names the fi
     use, totals and counts that must agree) or ``ignored``. Rows are known by the ``header`` row above them (with
     ``optional`` columns), by their first value (``tags``, with fixed ``columns``), or by a ``pattern`` whose named
     groups are the columns. Facts stand exactly once unless ``many: true`` or ``required: false`` says otherwise, and
-    ``expect`` compares their columns with a count or sum of another section's rows.
+    ``expect`` compares their columns with a count or sum of another section's rows. The file is proven where sums
+    that it states cover every column that a line's net is made of.
 """
 
 from __future__ import annotations
@@ -113,6 +114,12 @@ class Line:
     zero: tuple[Amount, ...]
     payouts: frozenset[str]
     not_sent: frozenset[str]
+
+    @property
+    def net_columns(self) -> frozenset[str]:
+        """The columns that a line's net is made of: totals prove the lines where they cover all of these."""
+        amounts = (self.net,) if self.net else (self.gross, self.fee)
+        return frozenset(column for each in amounts if each for column in (*each.plus, *each.minus))
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,17 @@ def test_times_are_of_the_declared_zone(
     assert (first.occurred_at, first.booked_at) == (occurred, booked)
 
 
+@pytest.mark.parametrize(
+    ("name", "balance"),
+    [("alipay_trade.csv", "-"), ("alipay_account.csv", "ok"), ("wechatpay_trade.csv", "ok"), ("trustly.csv", "ok")],
+)
+def test_totals_prove_a_file_where_they_cover_the_net(
+    name: str, balance: str, read: Any, fixture_bytes: Any
+) -> None:
+    """Alipay's trade bill states the orders' amounts and none of the fees: a wrong fee is not noticed."""
+    assert read(fixture_bytes(name)).reading.balance == balance
+
+
 def test_a_delimiter_in_a_marked_value_is_part_of_it(read: Any, fixture_text: Any) -> None:
     first, *_ = read(fixture_text("wechatpay_trade.csv")).rows["settlement_lines"]
     assert '`tea, "green"' in first.record

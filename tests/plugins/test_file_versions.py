@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 
 from tests.plugins.desk import AS_OF, FIXTURES, Desk, adyen, statement
-from tieout.landing import documents
+from tieout.landing import documents, quarantine
 from tieout.landing.load import load_landing
 from tieout.watch import checks
 from tieout.watch.findings import Check, Finding
@@ -112,7 +112,7 @@ def test_documents_of_two_files_in_one_are_taken_back_from_both(desk: Desk) -> N
     assert [(note["superseded_file"], note["vanished"]) for note in notes(desk)] == [("1.csv", 1), ("2.csv", 1)]
 
 
-def test_a_shorter_version_that_does_not_prove_itself_is_held(desk: Desk) -> None:
+def test_a_version_that_lacks_a_line_and_does_not_prove_itself_is_held(desk: Desk) -> None:
     desk.put("a.csv", adyen({42: [("A", 100), ("B", 100)]}, paid_out=False))
     desk.run()
     before = desk.traces()
@@ -124,9 +124,21 @@ def test_a_shorter_version_that_does_not_prove_itself_is_held(desk: Desk) -> Non
         assert said in str(outcome.reason)
     assert desk.traces() == {**before, "ops.files": 2}
     assert living_lines(desk) == [("42", "A", 100), ("42", "B", 100)]
-    # As many lines with other content say that a line was replaced.
-    desk.put("a.csv", adyen({42: [("A", 100), ("C", 100)]}, paid_out=False))
+    # More lines than before do not say that the one that is missing is gone.
+    desk.put("a.csv", adyen({42: [("A", 100), ("C", 100), ("D", 100)]}, paid_out=False))
+    (replaced,) = desk.run()
+    assert "has 3 lines here and 2 in file 1 (a.csv), 1 of them in both" in str(replaced.reason)
+    quarantine.release(desk.warehouse, int(replaced.file_id or 0), "the sender took B back", "me")
     assert desk.outcomes() == {"a.csv": "loaded"}
+    assert [reference for _, reference, _ in living_lines(desk)] == ["A", "C", "D"]
+
+
+def test_a_version_without_a_proof_may_change_and_add_lines(desk: Desk) -> None:
+    desk.put("a.csv", adyen({42: [("A", 100), ("B", 100)]}, paid_out=False))
+    desk.run()
+    desk.put("a.csv", adyen({42: [("C", 100), ("A", 150), ("B", 100)]}, paid_out=False))
+    assert desk.outcomes() == {"a.csv": "loaded"}
+    assert living_lines(desk) == [("42", "A", 150), ("42", "B", 100), ("42", "C", 100)]
 
 
 def test_another_part_of_a_document_is_no_version_of_it(desk: Desk) -> None:

@@ -43,8 +43,8 @@ class Redelivery:
 class Difference:
     """How the documents of one earlier file differ from their new versions, in rows of one table.
 
-    ``doubtful`` is the first document that lost rows or shares none with its version before, as (number in the new
-    file, rows now, rows before, rows in common): it may be a part of the document rather than a version of it.
+    ``doubtful`` is the first document that lost a row of its version before, as (number in the new file, rows now,
+    rows before, rows in common): it may be a part of the document rather than a version of it.
     """
 
     file_id: int
@@ -137,7 +137,7 @@ class Comparison:
 
         :param name: of the new file.
         :param forced: somebody has decided that the documents are right.
-        :raises HeldFile: a document has fewer rows than before or none in common, and the file does not prove itself.
+        :raises HeldFile: a document lacks a row that it had before, and the file does not prove itself.
         """
         # A batch that was just copied has no statistics: the planner would take it for a handful of rows.
         self._cursor.execute("set local enable_nestloop = off; set local work_mem = '64MB'")
@@ -220,7 +220,7 @@ class Comparison:
                 "select r.file_id, count(*), sum(d.before - d.vanished - d.changed)::bigint, sum(d.changed)::bigint, "
                 "  sum(d.now - d.before + d.vanished)::bigint, sum(d.vanished)::bigint, "
                 "  (array_agg(array[d.number, d.now, d.before, d.before - d.vanished] order by d.number) "
-                "    filter (where d.now < d.before or (d.before > 0 and d.vanished = d.before)))[1:1] "
+                "    filter (where d.vanished > 0))[1:1] "
                 "from documents d join redelivered r on r.new_no = d.number group by r.file_id order by r.file_id"
             ).format(
                 column=sql.Identifier(column),

@@ -118,6 +118,38 @@ def numbers_in(text: str) -> list[str]:
     return found
 
 
+@pytest.mark.parametrize("limited", ["varchar(40)", "varchar", "shop.remark"])
+def test_text_that_the_source_limits_is_masked_too(shop: Shop, limited: str) -> None:
+    shop.sell("create domain shop.remark as varchar(40)")
+    shop.sell(f"alter table shop.orders alter note type {limited}")
+    shop.sell(f"update shop.orders set note = 'pay with {VISA} please' where order_id = 'o1'")
+    assert shop.load().outcome == "loaded"
+    masked = mask(f"pay with {VISA} please", CardKey(SECRET))[0]
+    assert len(masked) > 40
+    assert shop.ask("select note from raw.shop_orders where order_id = 'o1'") == [(masked,)]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome"),
+    [
+        ("text", "varchar(40)", "refused"),
+        ("varchar(40)", "varchar(39)", "refused"),
+        ("varchar", "varchar(40)", "refused"),
+        ("varchar(39)", "varchar(40)", "loaded"),
+        ("varchar(40)", "text", "loaded"),
+        ("text", "varchar", "loaded"),
+        ("text", "char(40)", "refused"),
+    ],
+)
+def test_free_text_that_gets_shorter_freezes_its_table(shop: Shop, before: str, after: str, outcome: str) -> None:
+    shop.sell(f"alter table shop.orders alter note type {before}")
+    assert shop.load().outcome == "loaded"
+    shop.sell(f"alter table shop.orders alter note type {after}")
+    assert shop.load(1).outcome == outcome
+    said = "table_refused" if outcome == "refused" else "column_changed"
+    assert shop.ask("select kind from ops.load_notes order by note_id desc limit 1") == [(said,)]
+
+
 def test_what_was_typed_is_masked_in_raw_and_noted(shop: Shop) -> None:
     shop.sell(
         f"update shop.orders set note = 'pay with {VISA} please' where order_id = 'o1'; "

@@ -233,16 +233,18 @@ def test_an_amount_without_a_currency_is_no_amount_and_says_so(place: Place) -> 
 def test_people_card_numbers_free_text_and_credentials(place: Place) -> None:
     table = place.declared(
         "create table shop.t (id bigint primary key, at timestamptz not null, email text, phone_number varchar(30), "
-        "card_number text, note text, comment varchar(200), reason_code text, ip inet, is_email_verified boolean, "
+        "card_number text, note text, comment varchar(200), memo char(40), reason_code text, ip inet, "
+        "is_email_verified boolean, "
         "password_hash text, cvv text, payload jsonb, product_name text)"
     )
     assert table.classification == "personal"
-    assert [column.name for column in table.columns if column.free_text] == ["card_number", "note"]
+    free_text = [(column.name, column.data_type) for column in table.columns if column.free_text]
+    assert free_text == [("card_number", "text"), ("note", "text"), ("comment", "text")]
     assert not {"password_hash", "cvv"} & set(table.column_names)
     added = place.add(replace=True)
     assert suggestion(added, "t").personal == ("email", "phone_number", "card_number", "ip")
     text = flat(added.path.read_text())
-    assert "only type text is masked, not character varying(200)" in text
+    assert "only text without a fixed length is masked, not character(40)" in text
     assert "cvv left out: it looks like a credential" in text
     assert "payload: jsonb is not masked" in suggestion(added, "t").remarks
 

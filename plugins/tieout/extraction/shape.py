@@ -15,6 +15,7 @@ from tieout.sources import Column, Source, Table, canonical_type
 
 # Only these have row versions with a transaction of their own (table, partitioned table, materialized view).
 KINDS_WITH_XMIN = ("r", "p", "m")
+LIMITED_TEXT = "character varying"
 MODIFIER = re.compile(r"\(([\d,-]+)\)")
 
 
@@ -83,6 +84,8 @@ def unreadable(cursor: Any, declared: Source, tables: list[Table]) -> dict[str, 
 def inspect(cursor: Any, table: Table, card_key: CardKey | None = None) -> Shape:
     """Compare a table's columns with the declaration. A domain counts as its base type; an enum may be read as text.
 
+    So may free text that the source limits in length: a mask may be longer than what it stands for.
+
     :param card_key: for the tokens of card numbers, which are masked in free text before they leave the source.
     """
     cursor.execute(
@@ -109,7 +112,7 @@ def inspect(cursor: Any, table: Table, card_key: CardKey | None = None) -> Shape
         base, exact, is_enum, not_null = present[column.name]
         columns[column.name] = f"{exact}{' not null' if not_null else ''}"
         declared = canonical_type(cursor, column.data_type)
-        if is_enum and declared == "text":
+        if declared == "text" and (is_enum or (column.free_text and base == LIMITED_TEXT)):
             expressions.append(_read(column, sql.SQL("{}::text").format(sql.Identifier(column.name)), card_key))
         elif declared == (exact if "(" in column.data_type else base):
             expressions.append(_read(column, sql.Identifier(column.name), card_key))
@@ -159,6 +162,7 @@ def changed_types(before: Mapping[str, str], now: Mapping[str, str]) -> list[str
 
 def _is_narrower(now: str, before: str) -> bool:
     """Whether values that fitted may fit no longer. Types with another base are no narrower, they are others."""
+    now, before = (spelled.replace(LIMITED_TEXT, "text") for spelled in (now, before))
     if MODIFIER.sub("", now).split()[0] != MODIFIER.sub("", before).split()[0]:
         return False
     limits, earlier = _limits(now), _limits(before)

@@ -6,7 +6,7 @@ Names and types say much and prove little: every suggestion that is a guess carr
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tieout.extraction.catalogue import CatalogueError, Relation, SourceColumn
 from tieout.sources import INTEGER_TYPES
@@ -68,6 +68,7 @@ KEYLESS = ("view", "foreign table")
 MOMENT_TYPES = ("timestamptz", "timestamp", "date")
 DOCUMENT_TYPES = ("json", "jsonb", "xml", "bytea")
 TEXT_TYPES = ("text", "varchar", "character")
+MASKED_TYPES = ("text", "varchar")
 FRACTION_TYPES = ("numeric", "double precision", "real", "money")
 
 
@@ -331,13 +332,17 @@ def _add_people(suggestion: Suggestion) -> None:
     suggestion.personal = tuple(personal)
     for column in suggestion.columns:
         # A key stays as it is: a masked one would be another.
-        if column.name in free_text and (column.data_type != "text" or column.name in suggestion.key):
+        if column.name in free_text and (_base(column) not in MASKED_TYPES or column.name in suggestion.key):
             what = "a part of the key" if column.name in suggestion.key else column.seen_as
             suggestion.why[f"column {column.name}"] = (
-                f"people type here, or it is a card number, but only type text is masked, not {what}"
+                f"people type here, or it is a card number, but only text without a fixed length is masked, not {what}"
             )
             suggestion.remarks.append(f"{column.name}: {what} is not masked")
             free_text.remove(column.name)
+    # A mask may be longer than what the source has room for.
+    suggestion.columns = tuple(
+        replace(column, data_type="text") if column.name in free_text else column for column in suggestion.columns
+    )
     suggestion.free_text = tuple(free_text)
     if personal:
         suggestion.classification = "personal"

@@ -23,6 +23,7 @@ import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:  # a file is read without a database
@@ -91,6 +92,8 @@ _DIGITS = bytes(
     ord("0") if chr(byte) in "0123456789" else byte if byte in _BETWEEN else ord(".") for byte in range(256)
 )
 _LONG_NUMBER = b"0" * DIGITS_MIN
+# What a digit counts for in the check: as the last, the third last and so on, and as one of the others.
+_COUNTS = [bytes.maketrans(b"0123456789", bytes(counts)) for counts in (range(10), (0, 2, 4, 6, 8, 1, 3, 5, 7, 9))]
 _DIGITS_AND_SEPARATORS = frozenset("0123456789 -")
 _suspect, _code_or_run, _group, _issued = map(re.compile, (SUSPECT, CODE_OR_RUN, "[0-9]+", ISSUED))
 
@@ -276,12 +279,26 @@ def _overlapping(run: str, ids: Collection[str]) -> Iterator[tuple[int, int, lis
 
 def _numbers(run: str) -> Iterator[tuple[int, int, str]]:
     """Every card number that whole groups of a run make, with its start and stop, by where it starts and stops."""
-    groups = list(_group.finditer(run))
-    for first, group in enumerate(groups):
-        digits = ""
-        for last in range(first, len(groups)):
-            digits += groups[last].group()
-            if len(digits) > DIGITS_MAX:
+    groups = [found.span() for found in _group.finditer(run)]
+    digits = "".join([run[start:stop] for start, stop in groups])
+    stops = list(accumulate(stop - start for start, stop in groups))
+    # Sums up to each digit, for numbers that end on an even place and on an odd one: the check of any stretch is a
+    # difference, and a run of digits of any length and spacing costs little.
+    checks = []
+    for odd in (0, 1):
+        counts = bytearray(len(digits))
+        counts[odd::2] = digits[odd::2].encode().translate(_COUNTS[0])
+        counts[1 - odd :: 2] = digits[1 - odd :: 2].encode().translate(_COUNTS[1])
+        checks.append(list(accumulate(counts, initial=0)))
+    long_enough = 0
+    for first, (start, stop) in enumerate(groups):
+        begins = stops[first] - (stop - start)
+        while long_enough < len(groups) and stops[long_enough] < begins + DIGITS_MIN:
+            long_enough += 1
+        for last in range(long_enough, len(groups)):
+            ends = stops[last]
+            if ends > begins + DIGITS_MAX:
                 break
-            if len(digits) >= DIGITS_MIN and is_card_number(digits):
-                yield group.start(), groups[last].end(), digits
+            sums = checks[(ends - 1) % 2]
+            if (sums[ends] - sums[begins]) % 10 == 0 and is_card_number(digits[begins:ends]):
+                yield start, groups[last][1], digits[begins:ends]

@@ -26,6 +26,8 @@ Sink = Callable[[str, Sequence[Row]], None]
 
 CALENDAR_DAY = re.compile(r"(\d{4})-(\d{2})-(\d{2})", re.ASCII)
 
+IDENTITY_CHARS_MAX = 500
+
 FIX_AT_SENDER = "ask the sender for the whole, correct file and drop it into the landing again"
 
 
@@ -297,7 +299,7 @@ class Tally:
 
     def document(self, kind: str, *identity: str) -> Document:
         """The document of the file with these parts of an identity; the next number is its own at first sight."""
-        key = (kind, "|".join(identity))
+        key = (kind, joined_identity(identity))
         found = self._documents.get(key)
         if found is None:
             found = self._documents[key] = Document(*key, len(self._documents) + 1)
@@ -387,6 +389,21 @@ def row_keys(
     else:
         texts = [document[1] if document else "" for document in documents]
     return [_MD5(text.encode()).hexdigest() for text in texts]
+
+
+def joined_identity(parts: Sequence[str]) -> str:
+    """The parts of a document's identity as one text, which every row of the document stands under.
+
+    :raises Rejected: an account or a number is of a length that none has: on a million rows it would fill the disk.
+    """
+    identity = "|".join(parts)
+    if len(identity) > IDENTITY_CHARS_MAX:
+        raise Rejected(
+            "an account or the number of a document is too long",
+            expected=f"at most {IDENTITY_CHARS_MAX} characters, all parts together",
+            found=identity,
+        )
+    return identity
 
 
 def or_none(texts: Sequence[str | None]) -> Sequence[str | None]:

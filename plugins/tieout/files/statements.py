@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from tieout.files.proof import BankStatement, Document, Rejected, Tally
+from tieout.files.proof import BankStatement, Document, Rejected, Tally, joined_identity
 from tieout.money import AmountError, exact, to_minor
 
 
@@ -165,9 +165,11 @@ def document_of(number: int, account: str, currency: str, closing_date: date | N
 
     A statement is known by account, currency, closing date and the bank's number of it; numbers start again each
     year, and two statements of one day differ in it.
+
+    :raises Rejected: they are longer than any bank's are.
     """
     day = closing_date.isoformat() if closing_date else ""
-    return Document("bank_statement", "|".join((account, currency, day, reference or "")), number)
+    return Document("bank_statement", joined_identity((account, currency, day, reference or "")), number)
 
 
 def file_statement(tally: Tally, proof: Proof, statement: BankStatement, line: int | None) -> None:

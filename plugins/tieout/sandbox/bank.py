@@ -6,6 +6,7 @@ from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
+from tieout.sandbox import book
 from tieout.sandbox.days import LAST_DAY, is_business_day
 from tieout.sandbox.formats import Entry, Statement, bai2, camt053, mt940
 from tieout.sandbox.landing_place import LandingPlace
@@ -56,7 +57,9 @@ class Bank:
             bank = self.state.banks[currency]
             entries = tuple(Entry(**entry) for entry in bank.pending.pop(day.isoformat(), []))
             opening = bank.balance_minor
-            bank.balance_minor += sum(entry.amount_minor for entry in entries)
+            for entry in entries:
+                bank.balance_minor += entry.amount_minor
+                book.moved(self.state, book.BANK, currency, day, entry.amount_minor)
             bank.statement_number += 1
             statement = Statement(
                 currency, account.number, account.bank, account.bic, bank.statement_number, day,

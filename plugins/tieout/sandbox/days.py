@@ -24,6 +24,8 @@ BUSINESS_DAYS: list[date] = [
 ]
 # What somebody adopting Tieout closes in one go before closing day by day.
 SLOW_START: list[date] = BUSINESS_DAYS[:7]
+# The business dates that `make run` closes: the slow start at once, then every day.
+CLOSES: list[date] = BUSINESS_DAYS[len(SLOW_START) - 1 :]
 
 
 def october(day: int) -> date:

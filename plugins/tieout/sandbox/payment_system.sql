@@ -101,7 +101,7 @@ create table payments.payouts (
     payout_id text primary key,
     merchant_id text not null references payments.merchants,
     bank_account text not null,
-    bank_reference text not null unique,
+    bank_reference text not null,
     amount_minor bigint not null check (amount_minor > 0),
     fee_minor bigint not null,
     currency text not null,

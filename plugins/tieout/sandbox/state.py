@@ -53,6 +53,8 @@ class WorldState:
     batches: dict[str, BatchState] = field(default_factory=dict)
     banks: dict[str, BankState] = field(default_factory=dict)
     merchant_balances: dict[str, int] = field(default_factory=dict)
+    # By currency and ISO date: what the system's book and the bank moved on days that do not agree yet.
+    disagreeing: dict[str, dict[str, list[int | None]]] = field(default_factory=dict)
     placed: list[int] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)
 

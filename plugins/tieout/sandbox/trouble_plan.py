@@ -37,6 +37,18 @@ KINDS: dict[str, str] = {
     "BANK_DUPLICATE": "the bank books a payout again the next day",
     "SPLIT": "a payout arrives as two entries of the same day: both together match",
     "SPLIT_INCOMPLETE": "only the first of a payout's two parts arrives",
+    "PAYOUT_NOT_BANK": "the bank never carries out a merchant's payout",
+    "BANK_NOT_PAYOUT": "the bank pays out under a reference that the payment system never gave",
+    "PAYOUT_CHARGED": "the bank debits a merchant's payout and its own charge in one entry",
+    "PAYOUT_BACK": "a merchant's payout comes back and the payment system knows the same day: both sides match",
+    "PAYOUT_BACK_EARLY": "a merchant's payout comes back a business day before the payment system knows",
+    "BULK_PAYOUT": "one debit pays two merchants' payouts under one reference: all three match",
+    "FX_NOT_BANK": "the bank never books one leg of a conversion",
+    "BANK_NOT_FX": "the bank books a conversion that the payment system never ordered",
+    "FX_DIFFERENCE": "the bank books a conversion's bought leg at a worse rate",
+    "BALANCE_DIFFERENCE": "the system's book and the bank moved an account differently since both last agreed",
+    "LEDGER_NOT_BANK": "the system's book has a charge days before the bank takes it",
+    "BANK_NOT_LEDGER": "the system's book misses a payout that the bank has",
     "LATE_REPORT": "a report comes a day late",
     "TRUNCATED_FILE": "a report breaks off; the whole file comes the next day",
     "DUPLICATE_FILE": "a file comes again under another name",
@@ -167,18 +179,66 @@ BANK_KEEPS_MINOR = 1500
 
 @dataclass(frozen=True, slots=True)
 class StrayEntry:
-    """A credit on a bank statement that nobody announced."""
+    """An entry on a bank statement that nobody announced; ``kind`` is also the code of its break."""
 
+    kind: str
+    reconciliation: str
     day: int
     currency: str
     amount_minor: int
     counterparty: str
     text: str
+    customer_reference: str = ""
 
 
 STRAY_ENTRIES: tuple[StrayEntry, ...] = (
-    StrayEntry(22, "EUR", 43_210, "K. JANSEN", "INVOICE 55671"),
-    StrayEntry(28, "GBP", 125_000, "HARBOUR LETTINGS", "DEPOSIT UNIT 14"),
-    StrayEntry(29, "JPY", 88_000, "SAKURA KANKO", "INVOICE A-2210"),
-    StrayEntry(30, "USD", 61_750, "PRAIRIE SUPPLY CO", "PO 118845"),
+    StrayEntry("BANK_NOT_PSP", "processor_bank", 22, "EUR", 43_210, "K. JANSEN", "INVOICE 55671"),
+    StrayEntry("BANK_NOT_PSP", "processor_bank", 28, "GBP", 125_000, "HARBOUR LETTINGS", "DEPOSIT UNIT 14"),
+    StrayEntry("BANK_NOT_PSP", "processor_bank", 29, "JPY", 88_000, "SAKURA KANKO", "INVOICE A-2210"),
+    StrayEntry("BANK_NOT_PSP", "processor_bank", 30, "USD", 61_750, "PRAIRIE SUPPLY CO", "PO 118845"),
+    StrayEntry("BANK_NOT_PAYOUT", "payout_bank", 23, "USD", -31_940, "CEDAR LOFTS", "PAYOUT PO-900023", "PO-900023"),
+    StrayEntry("BANK_NOT_PAYOUT", "payout_bank", 28, "EUR", -23_450, "VLIET ATELIER", "PAYOUT PO-900017", "PO-900017"),
+    StrayEntry("BANK_NOT_FX", "fx_bank", 29, "USD", -310_000, "", "FX FX-900003", "FX-900003"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class MerchantPayoutPlant:
+    """An advance to merchants of one currency, of the same amount whatever they sold.
+
+    They pay it back after the sandbox's last day, so that it takes nothing from their ordinary payouts.
+    """
+
+    kind: str
+    day: int
+    merchants: tuple[str, ...]
+    amounts_minor: tuple[int, ...]
+
+
+MERCHANT_PAYOUT_PLANTS: tuple[MerchantPayoutPlant, ...] = (
+    MerchantPayoutPlant("PAYOUT_NOT_BANK", 21, ("mer_0011",), (27_350,)),
+    MerchantPayoutPlant("PAYOUT_NOT_BANK", 26, ("mer_0004",), (41_280,)),
+    MerchantPayoutPlant("PAYOUT_CHARGED", 22, ("mer_0002",), (36_615,)),
+    MerchantPayoutPlant("PAYOUT_CHARGED", 28, ("mer_0008",), (52_490,)),
+    MerchantPayoutPlant("PAYOUT_BACK", 23, ("mer_0008",), (18_725,)),
+    MerchantPayoutPlant("PAYOUT_BACK", 27, ("mer_0004",), (22_160,)),
+    MerchantPayoutPlant("PAYOUT_BACK_EARLY", 26, ("mer_0002",), (64_935,)),
+    MerchantPayoutPlant("PAYOUT_BACK_EARLY", 27, ("mer_0013",), (38_400,)),
+    MerchantPayoutPlant("BULK_PAYOUT", 22, ("mer_0008", "mer_0008"), (15_330, 20_845)),
+    MerchantPayoutPlant("BULK_PAYOUT", 27, ("mer_0002", "mer_0004"), (29_870, 33_115)),
+)
+BANK_CHARGES_MINOR = 750
+
+# Conversions by their day, and which leg (sold, bought) of which goes wrong.
+CONVERSIONS = {
+    october(21): ("USD", "EUR"), october(22): ("GBP", "USD"), october(26): ("GBP", "EUR"), october(27): ("USD", "EUR"),
+}  # fmt: skip
+FX_PLANTS = {(october(22), "sold"): "FX_NOT_BANK", (october(26), "bought"): "FX_DIFFERENCE"}
+# What the bank books of the leg that differs, in ten-thousandths of what was agreed.
+WORSE_RATE_PER_10_000 = 9_940
+
+# A charge that the system books on a day on which its bank is closed, and the day the bank takes it: until then the
+# account differs on the system's side alone.
+EARLY_CHARGE = ("KWD", october(23), october(28), 12_500)
+# The processors' payouts of a currency and a day that the system's book misses: the bank alone has them.
+UNBOOKED_PAYOUTS = ("KWD", october(29))

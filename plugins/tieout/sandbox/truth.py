@@ -1,6 +1,8 @@
 """The truth about the sandbox's world, written from the events that made it and never by matching.
 
-``truth.csv``: one row per item, side and break code with the business dates between which it is open.
+``truth.csv``: one row per item, side and break code with the business dates between which it is open. The rows of
+ledger_bank hold for the closes of :data:`tieout.sandbox.days.CLOSES` alone: what agrees in total at a close that is
+played depends on which are. All other rows hold at whatever dates somebody closes.
 ``files.csv``: one row per file with something wrong about it, and what has to become of it.
 """
 
@@ -18,6 +20,11 @@ FILE_COLUMNS = ("kind", "file", "delivered_on", "status", "note")
 TRUTH = "truth.csv"
 FILES = "files.csv"
 GRACE_DAYS = 1
+
+
+def overdue_from(expected_on: date, calendar: str) -> date:
+    """The first date on which an item is overdue whose counterpart was expected on ``expected_on``."""
+    return add_business_days(expected_on, GRACE_DAYS, calendar) + ONE_DAY
 
 
 class Truth:
@@ -80,7 +87,7 @@ class Truth:
         :param overdue_code: what it is called once the grace is over.
         :param kind: label of the rows in which it is overdue.
         """
-        late_from = add_business_days(expected_on, GRACE_DAYS, calendar) + ONE_DAY
+        late_from = overdue_from(expected_on, calendar)
         end = late_from if seen_on is None or seen_on > late_from else seen_on
         not_due = "EXPECTED_NOT_DUE"
         self.open(not_due, reconciliation, "left", reference, not_due, known_on, end, amount_minor, currency)

@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg2
 from psycopg2.extensions import connection as Connection
 
-from tieout.sandbox import traffic, treasury
+from tieout.sandbox import book, traffic, treasury
 from tieout.sandbox.bank import Bank
 from tieout.sandbox.days import BUSINESS_DAYS, FIRST_DAY, LAST_DAY, ONE_DAY, at, starts_at
 from tieout.sandbox.events import Events
@@ -150,6 +150,7 @@ def _play_day(
         for payout in processors.close_day(day):
             treasury.expect_settlement(events, payout.bank_day, payout.currency, payout.net_minor, payout.reference)
         bank.close_day(day)
+        book.close_day(day, world, truth)
         _publish_rates(day, place, truth)
         if day >= SILENT_FROM and day in BUSINESS_DAYS:
             truth.file("MISSING_OVERDUE", file_name(*SILENT_ACCOUNT, day), day, "absent", "the account fell silent")
@@ -189,6 +190,7 @@ def _insert_fixed(connection: Connection) -> None:
             contract.market, bps, contract.fixed_minor, contract.currency, date(2026, 1, 1), None, loaded,
         )  # fmt: skip
     for currency, account in BANK_ACCOUNTS.items():
+        # The bank's first statement opens with the same balance on the same day: both agree at once.
         ledger.insert(
             "ledger_entries", f"led_opening_{currency}", account.number, account.opening_minor, currency,
             "opening_balance", currency, loaded,

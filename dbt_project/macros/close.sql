@@ -102,7 +102,7 @@
         select
             ranked.*,
             bool_or(not is_consumed_now) over same_thing as has_prior_version,
-            bool_or(not is_consumed_now and {{ standing }}) over same_thing as has_stood
+            bool_or(not is_consumed_now and ({{ standing }})) over same_thing as has_stood
             {%- for column in prior_columns %},
             max({{ column }}) filter (where not is_consumed_now and version_rank = 1) over same_thing as prior_{{ column }}
             {%- endfor %}
@@ -127,7 +127,7 @@
 
         from (
             {{ consumed_versions(
-                'files', table_name, ['row_key'], amounts, '(' ~ amounts | join(' <> 0 or ') ~ ' <> 0)',
+                'files', table_name, ['row_key'], amounts, amounts | join(' <> 0 or ') ~ ' <> 0',
                 ['batch_id', 'is_deleted', 'row_key'] + columns, 'is_deleted, abs(line_no)'
             ) }}
         ) as versions

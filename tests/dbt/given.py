@@ -57,6 +57,7 @@ DECLARED: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
     "refunds": (("refund_id",), {"amount_minor": "currency"}),
     "disputes": (("dispute_id", "stage"), {"amount_minor": "currency"}),
     "payouts": (("payout_id",), {"amount_minor": "currency", "fee_minor": "currency"}),
+    "ledger_entries": (("ledger_entry_id",), {"amount_minor": "currency"}),
     "fx_conversions": (
         ("fx_conversion_id",), {"sell_amount_minor": "sell_currency", "buy_amount_minor": "buy_currency"},
     ),
@@ -175,6 +176,7 @@ def load(cursor: Cursor, close_no: int, balances: dict[str, int]) -> None:
     end = datetime.combine(CLOSES[close_no - 1] + timedelta(days=1), time(), ZONE)
     for table, rows in ledger_rows(close_no).items():
         _batch(cursor, "payments", table, f"payments_{table}", rows, end, None)
+    before = dict(balances)
     for file in files(close_no, balances):
         cursor.execute(
             "insert into ops.files (sha256, name, uri, size_bytes, format, status, origin, origin_account, "
@@ -186,6 +188,19 @@ def load(cursor: Cursor, close_no: int, balances: dict[str, int]) -> None:
         _batch(cursor, "files", file.table, file.table, rows, end, file_id)
         if file.table == "settlement_lines":
             _documents(cursor, file, file_id, end)
+    _batch(cursor, "payments", "ledger_entries", "payments_ledger_entries", _book(close_no, before, balances), end, None)
+
+
+def _book(close_no: int, before: dict[str, int], after: dict[str, int]) -> list[Row]:
+    """What the payment system's own book moves on the accounts that all scenarios share: as much as the bank does."""
+    booked_at = datetime.combine(CLOSES[close_no - 1], time(12), ZONE)
+    return [
+        {"ledger_entry_id": f"{account}/{close_no}", "bank_account": account, "currency": currency,
+         "amount_minor": after[account] - before.get(account, 0), "source_type": "all", "source_id": account,
+         "booked_at": booked_at}
+        for currency, account in BANKS.items()
+        if after[account] != before.get(account)
+    ]  # fmt: skip
 
 
 def _documents(cursor: Cursor, file: File, file_id: int, end: datetime) -> None:

@@ -66,6 +66,8 @@ def _split(warehouse: Warehouse) -> Outcome:
         return found.pop()
 
     for row in _rows(warehouse, ITEMS):
+        if _is_shared(row):
+            continue
         scenario = owner(named.get(row.pop("file_id"), ""), row["reference"])
         outcome.rows[scenario]["items"].append(_spelled(scenario, row))
     owners = _owners_of_references(warehouse, named, owner)
@@ -77,8 +79,8 @@ def _split(warehouse: Warehouse) -> Outcome:
         outcome.rows[scenario]["kpis"].append(_spelled(scenario, row))
     balances: dict[tuple[str, str, str], int] = defaultdict(int)
     for row in _rows(warehouse, JOURNAL):
-        # The accounts that all scenarios share are opened for nobody.
-        if re.fullmatch(rf"opening:({'|'.join(given.BANKS.values())}):.*", row["entry"]):
+        # The accounts that all scenarios share are opened, and kept by the payment system, for nobody.
+        if re.fullmatch(rf"(opening|book):({'|'.join(given.BANKS.values())})[:/].*", row["entry"]):
             continue
         for key, name in keys.items():
             row["entry"] = row["entry"].replace(key, name)
@@ -91,10 +93,18 @@ def _split(warehouse: Warehouse) -> Outcome:
     return outcome
 
 
+def _is_shared(row: dict[str, Any]) -> bool:
+    """Whether the item is about the balance of an account that all scenarios share; those agree at every close."""
+    shared = row["reconciliation"] == "ledger_bank"
+    assert not shared or row["status"] == "matched", row
+    return shared
+
+
 def _owners_of_references(warehouse: Warehouse, named: dict[int, str], owner: Callable[..., str]) -> dict[str, str]:
     rows = warehouse.query(
-        "select distinct source_reference, file_id from reconciliation.reconciliation_items", name="scenarios"
-    )
+        "select distinct source_reference, file_id from reconciliation.reconciliation_items "
+        "where reconciliation <> 'ledger_bank'", name="scenarios",
+    )  # fmt: skip
     return {reference: owner(named.get(file_id, ""), reference) for reference, file_id in rows}
 
 
@@ -142,6 +152,10 @@ def test_the_trial_balance_is_the_sum_of_the_scenarios(outcome: Outcome) -> None
     for currency, account in given.BANKS.items():
         total[f"bank:{account}", currency] += given.OPENING_MINOR
         total["opening_balance", currency] -= given.OPENING_MINOR
+        # What the payment system's own book says of an account that all share is what the bank says.
+        held = total[f"bank:{account}", currency]
+        total[f"system_book:{account}", currency] += held
+        total["system_book_contra", currency] -= held
     found = outcome.warehouse.query(
         "select account, currency, balance_minor from published.trial_balance where business_date = %s",
         (given.CLOSES[-1],),

@@ -1,18 +1,29 @@
--- What the banks booked: the right side of processor_bank.
+-- What the banks booked: the right side of every reconciliation with a bank, by the class of the entry.
 with
 
 entries as (
     select * from {{ ref('stg_files__bank_entries') }}
 ),
 
+classes as (
+    select * from {{ ref('bank_entry_classes') }}
+),
+
 judged as (
     select
         entries.*,
+        classes.reconciliation,
+        classes.account_type || ':' || case classes.account_detail
+            when 'processor' then entries.processor
+            when 'bank_account' then entries.bank_account
+        end as clearing_account,
+        {{ normalised_reference('entries.payment_reference') }} as reference,
         case
-            when version_reason is not null then version_reason
-            when entry_class not in ('processor_settlement', 'unidentified') then upper(entry_class)
+            when entries.version_reason is not null then entries.version_reason
+            when classes.reconciliation is null then upper(entries.entry_class)
         end as exclusion_reason
     from entries
+    left join classes on entries.entry_class = classes.entry_class
 ),
 
 -- What asks for no partner is shown as it was counted; what does, by what it changes.
@@ -26,7 +37,7 @@ amounts as (
 final as (
     select
         'entry:' || entry_key || {{ version_suffix('version_no') }} as item_key,
-        'processor_bank' as reconciliation,
+        coalesce(reconciliation, 'processor_bank') as reconciliation,
         'right' as side,
         'bank_entry' as item_type,
         bank_account || ':' || coalesce(bank_reference, file_id || ':' || line_no) as source_reference,
@@ -38,10 +49,7 @@ final as (
         currency as control_currency,
         item_minor as amount_minor,
         currency,
-        case entry_class
-            when 'processor_settlement' then 'cash_in_transit:' || processor
-            else 'suspense:' || bank_account
-        end as clearing_account,
+        coalesce(clearing_account, 'bank:' || bank_account) as clearing_account,
         processor,
         null::text as processor_account,
         bank_account,
@@ -49,10 +57,14 @@ final as (
         null::text as market,
         null::text as method_type,
         null::text as network,
-        case when entry_class = 'processor_settlement' and payment_reference is not null
-            then processor || '|' || payment_reference end as strong_key,
-        case when entry_class = 'processor_settlement'
-            then processor || '|' || bank_account || '|' || item_minor end as weak_key,
+        case
+            when entry_class = 'processor_settlement' then processor || '|' || reference
+            when entry_class <> 'unidentified' then bank_account || '|' || currency || '|' || reference
+        end as strong_key,
+        case
+            when entry_class = 'processor_settlement' then processor || '|' || bank_account || '|' || item_minor
+            when entry_class <> 'unidentified' then bank_account || '|' || currency || '|' || item_minor
+        end as weak_key,
         null::text as batch_key,
         null::timestamptz as occurred_at,
         booking_date as value_date,

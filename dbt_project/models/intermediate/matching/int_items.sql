@@ -6,28 +6,15 @@
 
 with
 
-ledger_items as (
-    select * from {{ ref('int_ledger_items') }}
-),
-
-settlement_items as (
-    select * from {{ ref('int_settlement_items') }}
-),
-
-bank_items as (
-    select * from {{ ref('int_bank_items') }}
-),
-
 earlier_items as (
     select * from {{ earlier_rows('closes', 'reconciliation_items', earlier_columns) }} as earlier
 ),
 
 consumed as (
-    select {{ columns.keys() | join(', ') }} from ledger_items
-    union all
-    select {{ columns.keys() | join(', ') }} from settlement_items
-    union all
-    select {{ columns.keys() | join(', ') }} from bank_items
+    {% for model in var('item_models') -%}
+    select {{ columns.keys() | join(', ') }} from {{ ref(model) }}
+    {{ 'union all' if not loop.last }}
+    {% endfor -%}
 ),
 
 carried as (

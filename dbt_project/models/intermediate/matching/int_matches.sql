@@ -1,7 +1,8 @@
 -- Pairs the two sides, rule by rule in the order of the seed; what one pass decides, later ones leave alone. Corrections
 -- come first: all that is still open under a reference, once it comes to zero with them.
 {{ config(indexes=[{'columns': ['item_key'], 'unique': true}]) }}
-{%- set passes = [1, 2] %}
+{%- set passes = [1, 2, 3] %}
+{%- set carried_on = 'item_key, reconciliation, side, amount_minor, currency, value_date, day_no, clearing_account, strong_key, weak_key' %}
 
 with
 
@@ -9,6 +10,10 @@ items as (
     select *
     from {{ ref('int_items') }}
     where exclusion_reason is null and not is_future_dated
+),
+
+days as (
+    select * from {{ ref('business_calendar') }}
 ),
 
 rules as (
@@ -20,7 +25,7 @@ rules as (
 correction_keys as (
     select distinct reconciliation, clearing_account, currency, strong_key
     from items
-    where intrinsic_code = 'RETRO_CORRECTION' and strong_key is not null
+    where correction_reason is not null and strong_key is not null
 ),
 
 corrected as (
@@ -36,14 +41,17 @@ corrected as (
 ),
 
 -- What carries its own break code meets nobody, unless a correction settles it.
-decided_0 as (
+judged_0 as (
     select
         items.item_key, items.reconciliation, items.side, items.amount_minor, items.currency, items.value_date,
+        -- A currency without a calendar is held to calendar days.
+        coalesce(days.business_day_no, items.value_date - date '2020-01-01') as day_no,
         items.clearing_account, items.strong_key, items.weak_key,
-        case when corrected.strong_key is not null then 'corrected' end as rule_id,
+        'corrected' as rule_id,
         'corrected:' || md5(corrected.clearing_account || '|' || corrected.currency || '|' || corrected.strong_key) as group_id,
         case when corrected.strong_key is not null then 'paired' end as decision
     from items
+    left join days on items.currency = days.currency and items.value_date = days.calendar_date
     left join corrected
         on items.reconciliation = corrected.reconciliation
         and items.clearing_account = corrected.clearing_account
@@ -52,20 +60,23 @@ decided_0 as (
     where items.intrinsic_code is null or corrected.strong_key is not null
 ),
 
+undecided_0 as (
+    select {{ carried_on }} from judged_0 where decision is null
+),
+
 {% for pass in passes -%}
 -- Pass {{ pass }}. A pair may not bridge two clearing accounts: neither would come to zero.
 keyed_{{ pass }} as (
     select
-        decided_{{ pass - 1 }}.*,
-        rules.rule_id as pass_rule_id,
+        undecided_{{ pass - 1 }}.*,
+        rules.rule_id,
         rules.pairing,
-        rules.window_days,
-        rules.rule_id || '|' || decided_{{ pass - 1 }}.clearing_account || '|'
+        rules.window_business_days,
+        rules.rule_id || '|' || clearing_account || '|'
         || case rules.key_column when 'strong_key' then strong_key else weak_key end as key_value
-    from decided_{{ pass - 1 }}
+    from undecided_{{ pass - 1 }}
     left join rules
-        on decided_{{ pass - 1 }}.decision is null
-        and decided_{{ pass - 1 }}.reconciliation = rules.reconciliation
+        on undecided_{{ pass - 1 }}.reconciliation = rules.reconciliation
         and rules.pass = {{ pass }}
 ),
 
@@ -77,9 +88,10 @@ grouped_{{ pass }} as (
         sum(amount_minor) filter (where side = 'left') over same_key as left_minor,
         sum(amount_minor) filter (where side = 'right') over same_key as right_minor,
         min(currency) over same_key = max(currency) over same_key as is_one_currency,
-        max(value_date) over same_key - min(value_date) over same_key <= window_days as is_in_window,
+        max(day_no) over same_key - min(day_no) over same_key <= window_business_days as is_in_window,
         row_number() over (partition by key_value, side, amount_minor order by value_date, item_key) as twin_rank
     from keyed_{{ pass }}
+    where key_value is not null
     window same_key as (partition by key_value)
 ),
 
@@ -92,33 +104,37 @@ partnered_{{ pass }} as (
     from grouped_{{ pass }}
 ),
 
-decided_{{ pass }} as (
+judged_{{ pass }} as (
     select
-        item_key, reconciliation, side, amount_minor, currency, value_date, clearing_account, strong_key, weak_key,
-        case when is_decided_now then pass_rule_id else rule_id end as rule_id,
-        case when is_decided_now then pass_rule_id || ':' || md5(key_value) else group_id end as group_id,
+        {{ carried_on }},
+        rule_id,
+        rule_id || ':' || md5(key_value) as group_id,
         case
-            when not is_decided_now then decision
-            when pairing = 'unique' then case when left_count = 1 and right_count = 1 then 'paired' else 'ambiguous' end
+            when left_count = 0 or right_count = 0 then null
+            when pairing = 'group_total' then case when is_one_currency and left_minor = right_minor then 'paired' end
+            when pairing = 'unique' then
+                case when is_in_window then case when left_count = 1 and right_count = 1 then 'paired' else 'ambiguous' end end
             when not has_exact_partner or side = 'left' then 'paired'
             when amount_minor = left_minor and twin_rank = 1 then 'paired'
             else 'left_over'
         end as decision
-    from (
-        select
-            *,
-            coalesce(
-                key_value is not null and left_count > 0 and right_count > 0 and (pairing = 'identity' or is_in_window), false
-            ) as is_decided_now
-        from partnered_{{ pass }}
-    ) as judged
+    from partnered_{{ pass }}
+),
+
+undecided_{{ pass }} as (
+    select {{ carried_on }} from keyed_{{ pass }} where key_value is null
+    union all
+    select {{ carried_on }} from judged_{{ pass }} where decision is null
 ),
 
 {% endfor -%}
 final as (
+    {% for pass in [0] + passes -%}
     select item_key, rule_id, group_id, decision, reconciliation, side, amount_minor, currency, clearing_account
-    from decided_{{ passes[-1] }}
+    from judged_{{ pass }}
     where decision is not null
+    {{ 'union all' if not loop.last }}
+    {% endfor -%}
 )
 
 select * from final

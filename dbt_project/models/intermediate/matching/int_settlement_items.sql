@@ -173,7 +173,7 @@ final as (
         null, 0, 0, null,
         payouts.payout_minor, payouts.net_currency, 'cash_in_transit:' || payouts.processor, payouts.processor, payouts.processor_account,
         payouts.bank_account, null, null, null, null,
-        payouts.processor || '|' || payouts.psp_reference,
+        payouts.processor || '|' || {{ normalised_reference('payouts.psp_reference') }},
         payouts.processor || '|' || payouts.bank_account || '|' || payouts.payout_minor,
         payouts.processor || '|' || payouts.processor_account || '|' || coalesce(payouts.batch_reference, 'none') || '|' || payouts.net_currency,
         payouts.booked_at, payouts.booked_date,

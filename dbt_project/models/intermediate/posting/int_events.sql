@@ -35,8 +35,12 @@ entries as (
     select * from {{ ref('stg_files__bank_entries') }} where version_reason is null
 ),
 
-statements as (
-    select * from {{ ref('stg_files__bank_statements') }}
+openings as (
+    select * from {{ ref('int_bank_openings') }}
+),
+
+ledger_entries as (
+    select * from {{ ref('stg_payments__ledger_entries') }} where version_rank = 1
 ),
 
 -- What each version stands for in the books, and what the version before this close stood for: the difference is
@@ -146,41 +150,6 @@ bank_events as (
     from entries
 ),
 
--- The balance an account had when the books first saw it. A first statement that is sent again with another one, or
--- one that lies before it, moves it by the difference.
-ranked_statements as (
-    select
-        statements.*,
-        row_number() over (
-            partition by bank_account, currency, is_standing
-            order by closing_date, sequence_number nulls last, first_file_id, first_statement_no
-        ) as standing_rank,
-        row_number() over (
-            partition by bank_account, currency, stood_before
-            order by closing_date, sequence_number nulls last, first_file_id, first_statement_no
-        ) as stood_rank
-    from statements
-),
-
-openings as (
-    select
-        first_now.bank_account,
-        first_now.currency,
-        coalesce(first_now.opening_date, first_now.closing_date) as opening_date,
-        first_before.bank_account is not null as was_open,
-        coalesce(first_now.opening_minor, 0) - coalesce(first_before.opening_minor, 0) as opening_minor,
-        first_now.batch_id
-    from ranked_statements as first_now
-    left join ranked_statements as first_before
-        on first_now.bank_account = first_before.bank_account
-        and first_now.currency = first_before.currency
-        and first_before.stood_before
-        and first_before.stood_rank = 1
-    where first_now.is_standing
-        and first_now.standing_rank = 1
-        and (first_now.opening_minor is not null or first_before.opening_minor is not null)
-),
-
 opening_events as (
     select
         'opening:' || bank_account || ':' || currency || case when was_open then '@' || batch_id else '' end as event_key,
@@ -189,7 +158,18 @@ opening_events as (
         0::bigint as gross_minor, currency as gross_currency, 0::bigint as fee_minor, opening_minor as net_minor,
         currency as net_currency, 0::bigint as platform_fee_minor
     from openings
-    where not was_open or opening_minor <> 0
+),
+
+-- What the payment system's own book moved, for the memo account that is held against the bank's.
+book_events as (
+    select
+        'book:' || ledger_entry_id || {{ version_suffix('version_no') }} as event_key,
+        'book_movement' as event_type, 'any' as model, null::text as processor, bank_account,
+        {{ business_date_of('booked_at') }} as value_date, {{ business_date_of('booked_at') }} as event_date,
+        0::bigint as gross_minor, currency as gross_currency, 0::bigint as fee_minor,
+        amount_minor - coalesce(prior_amount_minor, 0) as net_minor,
+        currency as net_currency, 0::bigint as platform_fee_minor
+    from ledger_entries
 ),
 
 final as (
@@ -200,6 +180,8 @@ final as (
     select {{ dims }} from bank_events
     union all
     select {{ dims }} from opening_events
+    union all
+    select {{ dims }} from book_events
 )
 
 select * from final

@@ -19,6 +19,10 @@ chart as (
     select * from {{ ref('chart_of_accounts') }}
 ),
 
+bank_accounts as (
+    select * from {{ ref('bank_accounts') }}
+),
+
 open_items as (
     select * from {{ ref('reconciliation_items') }} where close_id = {{ close_id() }} and status = 'open'
 ),
@@ -45,6 +49,10 @@ payouts as (
 
 fx_conversions as (
     select * from {{ ref('stg_payments__fx_conversions') }} where version_rank = 1
+),
+
+ledger_entries as (
+    select * from {{ ref('stg_payments__ledger_entries') }} where version_rank = 1
 ),
 
 disputes as (
@@ -95,6 +103,8 @@ staged_events as (
     select 'settlement_lines.net_minor', net_currency, net_minor - prior_net_minor from lines
     union all
     select 'bank_entries.amount_minor', currency, amount_minor - prior_amount_minor from entries
+    union all
+    select 'ledger_entries.amount_minor', currency, amount_minor - coalesce(prior_amount_minor, 0) from ledger_entries
 ),
 
 known_events as (
@@ -125,6 +135,8 @@ known_events as (
     select 'bank_entries.amount_minor', net_currency, net_minor
     from events
     where event_type like 'bank\_%' and event_type <> 'bank_opening'
+    union all
+    select 'ledger_entries.amount_minor', net_currency, net_minor from events where event_type = 'book_movement'
 ),
 
 event_totals as (
@@ -252,11 +264,23 @@ breaks as (
     group by clearing_account, currency
 ),
 
-clearing_balances as (
+-- Some clear against another account: the payment system's book of a bank account, against the bank account itself.
+to_clear as (
     select trial_balance.account, trial_balance.currency, trial_balance.balance_minor
     from trial_balance
     inner join chart on trial_balance.account_type = chart.account_type
     where chart.reconciliation is not null
+    union all
+    select chart.account_type || ':' || bank_accounts.bank_account, trial_balance.currency, -trial_balance.balance_minor
+    from trial_balance
+    inner join chart on trial_balance.account_type = chart.compared_with
+    inner join bank_accounts
+        on trial_balance.account = chart.compared_with || ':' || bank_accounts.bank_account
+        and bank_accounts.is_in_system_book
+),
+
+clearing_balances as (
+    select account, currency, sum(balance_minor) as balance_minor from to_clear group by account, currency
 ),
 
 clearing as (

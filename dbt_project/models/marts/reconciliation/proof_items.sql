@@ -8,6 +8,7 @@
     'disputes': ref('stg_payments__disputes'),
     'payouts': ref('stg_payments__payouts'),
     'fx_conversions': ref('stg_payments__fx_conversions'),
+    'ledger_entries': ref('stg_payments__ledger_entries'),
     'payment_attempts': ref('stg_payments__payment_attempts'),
     'settlement_lines': ref('stg_files__settlement_lines'),
     'bank_statements': ref('stg_files__bank_statements'),
@@ -170,9 +171,13 @@ item_totals as (
 wanted_totals as (
     select table_name, measure, currency, sum(row_count) as row_count, sum(total) as sum_minor
     from source_totals
-    where source in {{ reconciled_sources }} and (table_name, measure) in (
-        ('captures', 'amount_minor'), ('refunds', 'amount_minor'), ('disputes', 'amount_minor'),
-        ('settlement_lines', 'gross_minor'), ('settlement_lines', 'net_minor'), ('bank_entries', 'amount_minor')
+    where (source, table_name, measure) in (
+        {%- for node in raw_tables() %}
+        {%- for measure in node.config.meta.get('reconciled', []) %}
+        ('{{ node.source_name }}', '{{ node.name }}', '{{ measure }}'),
+        {%- endfor %}
+        {%- endfor %}
+        (null, null, null)
     )
     group by table_name, measure, currency
 ),

@@ -16,6 +16,14 @@ matches as (
     select * from {{ ref('int_matches') }}
 ),
 
+kinds as (
+    select * from {{ ref('reconciliations') }}
+),
+
+days as (
+    select * from {{ ref('business_calendar') }}
+),
+
 rules as (
     select *
     from {{ ref('match_rules') }}
@@ -63,10 +71,13 @@ paired as (
         min(items.value_date) filter (where items.side = 'left') as left_date,
         max(items.expected_date) filter (where items.side = 'left') as expected_date,
         min(items.value_date) filter (where items.side = 'right') as right_date,
+        min(coalesce(right_days.business_day_no, items.value_date - date '2020-01-01')) filter (where items.side = 'right') as right_day_no,
+        max(coalesce(expected_days.business_day_no, items.expected_date - date '2020-01-01')) filter (where items.side = 'left') as expected_day_no,
+        bool_or(items.item_type = 'returned_payout') as has_returned_payout,
         sum(items.fee_minor - expected_fees.expected_fee_minor) as fee_variance_minor,
         bool_or(
             items.side = 'right'
-            and items.reconciliation = 'payment_processor'
+            and kinds.compares_fees
             and items.item_type = 'capture'
             and items.currency = items.fee_currency
             and items.fee_minor <> 0
@@ -75,14 +86,17 @@ paired as (
     from matches
     inner join pairs on matches.group_id = pairs.group_id
     inner join items on matches.item_key = items.item_key
+    inner join kinds on items.reconciliation = kinds.reconciliation
     left join expected_fees on items.item_key = expected_fees.item_key
+    left join days as right_days on items.currency = right_days.currency and items.value_date = right_days.calendar_date
+    left join days as expected_days on items.currency = expected_days.currency and items.expected_date = expected_days.calendar_date
     where matches.decision = 'paired'
     group by matches.group_id, pairs.left_minor, pairs.right_minor, pairs.is_one_currency
 ),
 
 -- Keys of one-sided items that this or an earlier close has seen before.
 one_sided as (
-    select items.item_key, items.strong_key, items.batch_id
+    select items.item_key, items.reconciliation, items.strong_key, items.batch_id
     from items
     left join matches on items.item_key = matches.item_key and matches.decision = 'paired'
     where matches.item_key is null and items.side = 'right' and items.strong_key is not null and items.exclusion_reason is null
@@ -95,7 +109,10 @@ seen as (
         bool_or(earlier_items.exclusion_reason = 'FAILED') as had_failed,
         false as is_replacement
     from one_sided
-    inner join earlier_items on one_sided.strong_key = earlier_items.strong_key and one_sided.item_key <> earlier_items.item_key
+    inner join earlier_items
+        on one_sided.strong_key = earlier_items.strong_key
+        and one_sided.reconciliation = earlier_items.reconciliation
+        and one_sided.item_key <> earlier_items.item_key
     inner join close_chain on earlier_items.close_id = close_chain.close_id
     group by one_sided.item_key
     union all
@@ -106,7 +123,10 @@ seen as (
         -- What the same delivery took back under this key.
         bool_or(items.intrinsic_code = 'RETRO_CORRECTION' and items.side = 'right' and items.batch_id = one_sided.batch_id)
     from one_sided
-    inner join items on one_sided.strong_key = items.strong_key and one_sided.item_key <> items.item_key
+    inner join items
+        on one_sided.strong_key = items.strong_key
+        and one_sided.reconciliation = items.reconciliation
+        and one_sided.item_key <> items.item_key
     group by one_sided.item_key
 ),
 
@@ -129,23 +149,25 @@ coded as (
         expected_fees.expected_fee_minor,
         case
             when items.exclusion_reason is not null or items.is_future_dated then null
-            when items.reconciliation = 'batch_payout' and items.side = 'left' and items.amount_minor = 0 and paired.group_id is null then null
+            -- Nothing is owed, so nobody answers.
+            when items.side = 'left' and items.amount_minor = 0 and paired.group_id is null then null
             when matches.rule_id = 'corrected' then null
 
             when paired.group_id is not null then case
                 when not paired.is_one_currency then 'CURRENCY_MISMATCH'
-                when paired.left_minor = -paired.right_minor and paired.left_minor <> 0 then 'DIRECTION'
-                when paired.left_minor <> paired.right_minor and items.reconciliation = 'batch_payout' then 'SPLIT_MISMATCH'
-                when paired.left_minor <> paired.right_minor
-                    and abs(paired.left_minor - paired.right_minor) <= rules.rounding_minor then 'ROUNDING'
-                when items.reconciliation = 'processor_bank'
-                    and abs(paired.right_minor) < abs(paired.left_minor)
-                    and abs(paired.left_minor - paired.right_minor) > abs(paired.left_minor) * rules.split_share then 'SPLIT_INCOMPLETE'
-                when abs(paired.right_minor) < abs(paired.left_minor) then 'UNDER'
-                when abs(paired.right_minor) > abs(paired.left_minor) then 'OVER'
-                when items.reconciliation = 'payment_processor' and (
+                when paired.left_minor <> paired.right_minor then case
+                    when paired.has_returned_payout then kinds.taken_back_code
+                    when paired.left_minor = -paired.right_minor and kinds.right_sign <> 0 then 'DIRECTION'
+                    when abs(paired.left_minor - paired.right_minor) <= rules.rounding_minor then 'ROUNDING'
+                    when kinds.mismatch_code is not null then kinds.mismatch_code
+                    when abs(paired.right_minor) < abs(paired.left_minor)
+                        and abs(paired.left_minor - paired.right_minor) > abs(paired.left_minor) * rules.split_share then 'SPLIT_INCOMPLETE'
+                    when abs(paired.right_minor) < abs(paired.left_minor) then 'UNDER'
+                    else 'OVER'
+                end
+                when kinds.checks_dates and (
                     paired.right_date < paired.left_date - 1
-                    or paired.right_date > paired.expected_date + rules.window_days
+                    or paired.right_day_no > paired.expected_day_no + rules.window_business_days
                 ) then 'DATE_OUT_OF_WINDOW'
                 when abs(paired.fee_variance_minor) > rules.fee_tolerance_minor then 'FEE_VARIANCE'
                 when paired.has_uncontracted_fee then 'FEE_DATA_MISSING'
@@ -154,35 +176,29 @@ coded as (
             when items.intrinsic_code is not null then items.intrinsic_code
             when matches.decision = 'ambiguous' then 'AMBIGUOUS'
 
-            when items.reconciliation = 'batch_payout' then
-                case when items.due_date >= {{ business_date() }} then 'EXPECTED_NOT_DUE' else 'SPLIT_MISMATCH' end
-
             when items.item_type = 'reserve_hold' then 'RESERVE_HELD'
             when items.side = 'left' then case
                 when items.due_date >= {{ business_date() }} then 'EXPECTED_NOT_DUE'
-                when coalesce(coverage.covered_until >= items.expected_date, false) then
-                    case items.reconciliation when 'processor_bank' then 'PSP_NOT_BANK' else 'IN_LEDGER_NOT_PSP' end
+                when kinds.coverage = 'always' or coverage.covered_until >= items.expected_date then kinds.left_alone_code
                 else 'MISSING_OVERDUE'
             end
 
             when seen_before.is_replacement then 'RETRO_CORRECTION'
-            when items.reconciliation = 'processor_bank' then case
-                when (matches.decision = 'left_over' or seen_before.was_paired)
-                    and (items.is_reversal or items.amount_minor < 0) then 'PAYOUT_RETURNED'
-                when matches.decision = 'left_over' or seen_before.was_paired then 'DUPLICATE'
-                else 'BANK_NOT_PSP'
+            when matches.decision = 'left_over' or seen_before.was_paired then case
+                when items.is_reversal or sign(items.amount_minor) = -kinds.right_sign then coalesce(kinds.taken_back_code, kinds.right_alone_code)
+                else coalesce(kinds.repeat_code, kinds.right_alone_code)
             end
-
-            when matches.decision = 'left_over' or seen_before.was_paired then 'DUPLICATE'
             when seen_before.had_failed then 'STATUS'
             when items.item_type = 'refund_reversal' then 'REFUND_REVERSED'
             when items.item_type = 'chargeback_reversal' then 'CHARGEBACK_REVERSED'
             when items.value_date = {{ business_date() }}
                 and {{ business_date_of("items.occurred_at + processors.cutoff_grace_seconds * interval '1 second'") }} > items.value_date
+                and items.reconciliation = 'payment_processor'
                 then 'CUTOFF_TEMPORARY'
-            else 'IN_PSP_NOT_LEDGER'
+            else kinds.right_alone_code
         end as break_code
     from items
+    inner join kinds on items.reconciliation = kinds.reconciliation
     left join matches on items.item_key = matches.item_key
     left join paired on matches.group_id = paired.group_id and matches.decision = 'paired'
     left join rules on matches.rule_id = rules.rule_id
@@ -190,8 +206,8 @@ coded as (
     left join seen_before on items.item_key = seen_before.item_key
     left join processors on items.processor = processors.processor
     left join coverage
-        on coverage.origin = case items.reconciliation when 'processor_bank' then 'bank' else items.processor end
-        and coverage.origin_account = case items.reconciliation when 'processor_bank' then items.bank_account else items.processor_account end
+        on coverage.origin = case kinds.coverage when 'bank_account' then 'bank' else items.processor end
+        and coverage.origin_account = case kinds.coverage when 'bank_account' then items.bank_account else items.processor_account end
 ),
 
 judged as (

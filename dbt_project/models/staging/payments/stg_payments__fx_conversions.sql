@@ -1,7 +1,7 @@
 with
 
 consumed as (
-    {{ consumed_versions('payments', 'fx_conversions', ['fx_conversion_id'], ['sell_amount_minor', 'sell_currency', 'buy_amount_minor', 'buy_currency']) }}
+    {{ consumed_versions('payments', 'fx_conversions', ['fx_conversion_id'], ['sell_amount_minor', 'sell_currency', 'buy_amount_minor', 'buy_currency'], 'sell_amount_minor <> 0 or buy_amount_minor <> 0') }}
 ),
 
 final as (
@@ -20,6 +20,7 @@ final as (
         sell_currency,
         buy_bank_account,
         buy_currency,
+        is_deleted,
 
         -- timestamps
         executed_at,
@@ -31,6 +32,7 @@ final as (
         prior_buy_amount_minor,
         prior_buy_currency,
         has_prior_version,
+        has_stood,
         version_rank,
         version_no,
         batch_id

@@ -1,7 +1,7 @@
 with
 
 consumed as (
-    {{ consumed_versions('payments', 'payouts', ['payout_id'], ['amount_minor', 'fee_minor', 'currency', 'status']) }}
+    {{ consumed_versions('payments', 'payouts', ['payout_id'], ['amount_minor', 'fee_minor', 'currency', 'status'], 'amount_minor <> 0') }}
 ),
 
 final as (
@@ -19,6 +19,7 @@ final as (
         bank_account,
         currency,
         status,
+        is_deleted,
 
         -- timestamps
         sent_at,
@@ -30,6 +31,7 @@ final as (
         prior_currency,
         prior_status,
         has_prior_version,
+        has_stood,
         version_rank,
         version_no,
         batch_id

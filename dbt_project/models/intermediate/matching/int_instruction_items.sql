@@ -1,0 +1,141 @@
+-- What we told banks to move: merchant payouts and both legs of conversions, the left sides of payout_bank and fx_bank.
+with
+
+payouts as (
+    select * from {{ ref('stg_payments__payouts') }}
+),
+
+fx_conversions as (
+    select * from {{ ref('stg_payments__fx_conversions') }}
+),
+
+bank_accounts as (
+    select * from {{ ref('bank_accounts') }}
+),
+
+-- Signed as the bank will book them. standing = what this version stands for in the books.
+movements as (
+    select
+        'payout_bank' as reconciliation,
+        case when status = 'returned' then 'returned_payout' else 'merchant_payout' end as item_type,
+        'merchant_payout:' || payout_id as movement_key, payout_id as source_reference,
+        'payouts' as source_table, 'amount_minor' as control_measure, 'payout_in_transit:' as account_prefix,
+        bank_account, bank_reference, currency, amount_minor as control_minor,
+        case when status = 'returned' then 0 else -amount_minor end as standing_minor,
+        prior_currency,
+        case when prior_status is null or prior_status = 'returned' then 0 else -prior_amount_minor end as prior_standing_minor,
+        case when status = 'returned' then updated_at else sent_at end as occurred_at, null::date as agreed_date,
+        status = 'returned' as is_returned, is_deleted, has_prior_version, has_stood, version_rank, version_no, batch_id
+    from payouts
+    union all
+    select
+        'fx_bank', 'fx_sold', 'fx:' || fx_conversion_id || ':sold', fx_conversion_id || ':sold',
+        'fx_conversions', 'sell_amount_minor', 'fx_clearing:',
+        sell_bank_account, bank_reference, sell_currency, sell_amount_minor,
+        -sell_amount_minor,
+        prior_sell_currency,
+        -coalesce(prior_sell_amount_minor, 0),
+        executed_at, value_date,
+        false, is_deleted, has_prior_version, has_stood, version_rank, version_no, batch_id
+    from fx_conversions
+    union all
+    select
+        'fx_bank', 'fx_bought', 'fx:' || fx_conversion_id || ':bought', fx_conversion_id || ':bought',
+        'fx_conversions', 'buy_amount_minor', 'fx_clearing:',
+        buy_bank_account, bank_reference, buy_currency, buy_amount_minor,
+        buy_amount_minor,
+        prior_buy_currency,
+        coalesce(prior_buy_amount_minor, 0),
+        executed_at, value_date,
+        false, is_deleted, has_prior_version, has_stood, version_rank, version_no, batch_id
+    from fx_conversions
+),
+
+judged as (
+    select
+        movements.*,
+        {{ business_date_of('occurred_at') }} as happened_date,
+        coalesce(prior_currency <> currency, false) as currency_changed,
+        case
+            when version_rank > 1 then 'SUPERSEDED_VERSION'
+            when is_deleted and prior_standing_minor = 0 then 'GONE_AT_SOURCE'
+            when has_prior_version and prior_currency = currency and standing_minor = prior_standing_minor then 'UNCHANGED_VERSION'
+        end as exclusion_reason
+    from movements
+),
+
+-- A later version is the difference to what stood; in another currency the new amount, and the old one taken back.
+items as (
+    select
+        movement_key || case when exclusion_reason is not null or version_no > 1 then '@' || version_no else '' end as item_key,
+        case
+            when exclusion_reason is not null then control_minor
+            when currency_changed then standing_minor
+            else standing_minor - prior_standing_minor
+        end as item_minor,
+        currency as item_currency,
+        1 as control_count,
+        control_minor as counted_minor,
+        judged.*
+    from judged
+    union all
+    select
+        movement_key || '@' || version_no || ':taken_back',
+        -prior_standing_minor,
+        prior_currency,
+        0,
+        0,
+        judged.*
+    from judged
+    where currency_changed and prior_standing_minor <> 0 and exclusion_reason is null
+),
+
+final as (
+    select
+        items.item_key,
+        items.reconciliation,
+        'left' as side,
+        items.item_type,
+        items.source_reference,
+        'payments' as source_name,
+        items.source_table,
+        items.control_measure,
+        items.control_count,
+        items.counted_minor as control_minor,
+        items.currency as control_currency,
+        items.item_minor as amount_minor,
+        items.item_currency as currency,
+        items.account_prefix || items.bank_account as clearing_account,
+        null::text as processor,
+        null::text as processor_account,
+        items.bank_account,
+        null::text as merchant_id,
+        null::text as market,
+        null::text as method_type,
+        null::text as network,
+        items.bank_account || '|' || items.item_currency || '|' || {{ normalised_reference('items.bank_reference') }} as strong_key,
+        items.bank_account || '|' || items.item_currency || '|' || items.item_minor as weak_key,
+        null::text as batch_key,
+        items.occurred_at,
+        items.happened_date as value_date,
+        coalesce(expected_day.calendar_date, items.agreed_date, items.happened_date + 1) as expected_date,
+        coalesce(due_day.calendar_date, coalesce(items.agreed_date, items.happened_date + 1) + 1) as due_date,
+        null::bigint as fee_minor,
+        null::text as fee_currency,
+        case when items.exclusion_reason is null and items.has_stood
+            then case when items.is_returned then 'PAYOUT_RETURNED' else 'RETRO_CORRECTION' end end as intrinsic_code,
+        case when items.exclusion_reason is null and items.has_stood and items.is_returned then 'RETURNED'
+            else {{ correction_reason('items.exclusion_reason is null and items.has_stood') }} end as correction_reason,
+        items.exclusion_reason,
+        false as is_reversal,
+        items.batch_id,
+        null::bigint as file_id,
+        null::integer as line_no
+    from items
+    left join bank_accounts on items.bank_account = bank_accounts.bank_account
+    -- A conversion's day is agreed; a payout takes as long as the bank does.
+    {{ join_business_day('start_day', 'expected_day', 'items.item_currency', 'coalesce(items.agreed_date, items.happened_date)', 'case when items.agreed_date is null then bank_accounts.settlement_lag_business_days else 0 end') }}
+    {{ join_business_day('grace_day', 'due_day', 'items.item_currency', 'expected_day.calendar_date', 'bank_accounts.grace_business_days') }}
+)
+
+select * from final

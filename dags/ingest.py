@@ -9,8 +9,8 @@ Takes what the payment system and the landing folder hold and puts it into `raw`
 Without parameters it takes the business day before the run, in the book's zone.
 
 ### Choose what is loaded
-- `tables`: these tables of the payment system only. They are read later than the others, which their batches say;
-  no file is loaded then, `files` ends as skipped and no close starts.
+- `tables`: these tables only, of whichever payment system has them (or `payments.payouts`, where two have one). Their
+  batches say that they were read later; no file is loaded then, `files` ends as skipped and no close starts.
 - **A backfill** (*Trigger → Backfill*, or `airflow backfill create --dag-id ingest --max-active-runs 1`) leaves a day
   alone that is loaded. A missed day that lies before a loaded one becomes a batch of what the source holds now of that
   day: events are complete, what a row was before its last change is gone. It enters the next close; `files` ends as
@@ -41,7 +41,7 @@ from tieout.operators import ExtractSnapshotOperator, LoadFilesOperator
 SCHEDULE = os.environ.get("TIEOUT_INGEST_SCHEDULE", "0 2 * * *")
 ZONE = os.environ.get("TIEOUT_ZONE", "Europe/Amsterdam")
 
-NAME = {"type": "string", "pattern": "^[a-z_][a-z0-9_]{0,62}$"}
+NAME = {"type": "string", "pattern": "^([a-z_][a-z0-9_]{0,62}\\.)?[a-z_][a-z0-9_]{0,62}$"}
 
 with DAG(
     dag_id="ingest",
@@ -74,7 +74,7 @@ with DAG(
             type=["null", "array"],
             items=NAME,
             uniqueItems=True,
-            description="Load these tables only, and no files; empty: all.",
+            description="Load these tables only (table or source.table), and no files; empty: all.",
         ),
         "accept_deletions": Param(
             None,

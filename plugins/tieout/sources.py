@@ -123,23 +123,6 @@ class Source:
     schema: str | None
     tables: tuple[Table, ...]
 
-    def names(self, asked: Any, parameter: str) -> tuple[str, ...]:
-        """Names of this source's tables that a person asked for, in the order declared; none for an empty value.
-
-        :raises RegistryError: it is no list of names, or one of them is not declared.
-        """
-        declared = [table.name for table in self.tables]
-        listed = asked is None or (isinstance(asked, Collection) and not isinstance(asked, str))
-        if not listed or not all(isinstance(name, str) for name in asked or ()):
-            raise RegistryError(f"{parameter} must be a list of names such as {declared[:2]}, got {str(asked)[:40]!r}")
-        unknown = sorted(set(asked or ()) - set(declared))
-        if unknown:
-            raise RegistryError(
-                f"{parameter}: source {self.name} has no table {', '.join(repr(name[:40]) for name in unknown)}; "
-                f"declared are {', '.join(declared)}"
-            )
-        return tuple(name for name in declared if name in (asked or ()))
-
 
 @dataclass(frozen=True)
 class Registry:
@@ -161,6 +144,28 @@ class Registry:
             if source.name == name:
                 return source
         raise RegistryError(f"source {name!r} is not declared; declared are {[source.name for source in self.sources]}")
+
+    def names(self, source_name: str, asked: Any, parameter: str) -> tuple[str, ...]:
+        """Names of a source's tables among those a person asked for, in the order declared; none for an empty value.
+
+        What is asked for may be any source's of the same kind: ``table``, or ``source.table`` where only one is meant.
+
+        :raises RegistryError: it is no list of names, or no source has one of them.
+        """
+        source = self.source(source_name)
+        alike = [one for one in self.sources if one.kind == source.kind]
+        declared = [f"{one.name}.{table.name}" for one in alike for table in one.tables]
+        listed = asked is None or (isinstance(asked, Collection) and not isinstance(asked, str))
+        if not listed or not all(isinstance(name, str) for name in asked or ()):
+            raise RegistryError(f"{parameter} must be a list of names such as {declared[:2]}, got {str(asked)[:40]!r}")
+        unknown = sorted(set(asked or ()).difference(declared, (name.partition(".")[2] for name in declared)))
+        if unknown:
+            raise RegistryError(
+                f"{parameter}: no source has a table {', '.join(repr(name[:40]) for name in unknown)}; "
+                f"declared are {', '.join(declared)}"
+            )
+        own = (table.name for table in source.tables)
+        return tuple(name for name in own if {name, f"{source_name}.{name}"} & set(asked or ()))
 
     def table(self, raw_table: str) -> Table:
         """The table whose rows land in ``raw.<raw_table>``.

@@ -18,7 +18,9 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 DAGS = PROJECT / "dags"
 # What a tag asks of people: the DAG it belongs to, and how soon somebody looks when it fails.
-HOSTILE_NAMES = ("{{ 1/0 }}", "payments; drop schema raw", "$(id)", "../payments", "", "Payments", "a" * 64)
+HOSTILE_NAMES = (
+    "{{ 1/0 }}", "payments; drop schema raw", "$(id)", "../payments", "", "Payments", "a" * 64, "a.b.c", "a."
+)  # fmt: skip
 TAGS = {"ingest", "close", "watch", "tier-1", "tier-2"}
 OWNERS = {"payments-data", "finance-control", "data-platform"}
 TASKS = {
@@ -189,7 +191,8 @@ def test_parameters_have_a_schema_and_a_format() -> None:
         for name, schema in dag(dag_id)["params"].items():
             if name in ("tables", "accept_deletions"):
                 assert (schema["type"], schema["uniqueItems"]) == (["null", "array"], True)
-                assert re.fullmatch(schema["items"]["pattern"], "payment_attempts")
+                for known in ("payment_attempts", "payments.payment_attempts"):
+                    assert re.fullmatch(schema["items"]["pattern"], known)
                 assert not any(re.search(schema["items"]["pattern"], name) for name in HOSTILE_NAMES)
             else:
                 assert schema["type"] == ["null", "string"]

@@ -22,10 +22,11 @@ from zoneinfo import ZoneInfo
 import psycopg2
 import pytest
 
-from tests.plugins.desk import ADYEN_HEADER, AS_OF, FIXTURES, ROOT, Desk, adyen, rates
+from tests.plugins.desk import ADYEN_HEADER, AS_OF, FIXTURES, ROOT, Desk, adyen, rates, statement
 from tieout import files
 from tieout.business_days import BusinessCalendar
 from tieout.files.proof import Document
+from tieout.landing import register
 from tieout.landing.arrivals import LandingError
 from tieout.landing.load import load_landing
 from tieout.postgres import Cluster
@@ -462,6 +463,35 @@ def test_the_loaders_rights_are_enough(desk: Desk, cluster: Cluster) -> None:
     with cluster.connect(desk.warehouse.info.dbname, "loader") as loader:
         outcomes = load_landing(desk.folder, loader, desk.registry, AS_OF)
     assert [outcome.outcome for outcome in outcomes] == ["loaded", "quarantined"]
+
+
+@pytest.mark.parametrize("what", ["the file", "its documents", "the file that was held"])
+def test_a_file_that_another_run_holds_on_to_waits(desk: Desk, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAULTS 11: a twin that hangs must not make this run hang with it; the next run takes the file."""
+    path = desk.put("1.sta", statement(1, 0, 5))
+    if what == "the file that was held":
+        desk.put("0.sta", statement(3, 9, 1))
+        path = desk.put("1.sta", statement(4, 5, 1))
+        assert desk.outcomes() == {"0.sta": "loaded", "1.sta": "held"}
+    hold = {
+        "the file": "insert into ops.files (sha256, name, uri, size_bytes, status, reason, seen_at) "
+        f"values ('{hashlib.sha256(path.read_bytes()).hexdigest()}', 'x', 'x', 1, 'held', 'x', now())",
+        "its documents": "select pg_advisory_xact_lock(hashtextextended('ops.documents', 0))",
+        "the file that was held": "select * from ops.files where status = 'held' for update",
+    }[what]
+    monkeypatch.setattr(register, "LOCK_TIMEOUT_S", 0.2)
+    other = psycopg2.connect(desk.warehouse.dsn)
+    try:
+        with other.cursor() as cursor:
+            cursor.execute(hold)
+        before = desk.traces()
+        outcome = desk.run()[-1]
+        assert outcome.outcome == "waiting"
+        assert "another run has held this file, or documents that it brings, for more than 0.2 s" in str(outcome.reason)
+        assert desk.traces() == before
+    finally:
+        other.close()
+    assert desk.outcomes()["1.sta"] == ("held" if what == "the file that was held" else "loaded")
 
 
 def test_two_runs_load_a_file_once(desk: Desk) -> None:

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,10 +22,11 @@ from psycopg2 import sql
 
 from tests.plugins.shop import AS_OF, DAY, SOURCE_TABLES, World, registry_of
 from tieout.batches import TotalsMismatchError
+from tieout.extraction import snapshot
 from tieout.extraction.snapshot import take_snapshot
 from tieout.extraction.source import SnapshotError, changed_since, within_reach
 from tieout.postgres import Cluster, free_port
-from tieout.sources import RegistryError
+from tieout.sources import Registry, RegistryError
 
 
 def test_a_first_batch_holds_every_row_and_its_totals(world: World) -> None:
@@ -197,6 +199,29 @@ def test_a_full_table_comes_whole_each_time(world: World, tmp_path: Path) -> Non
     world.run()
     batches = world.run(1)
     assert (batches["orders"].row_count, batches["lines"].row_count) == (0, 50)
+
+
+def test_a_choice_of_tables_is_of_every_sources(world: World) -> None:
+    """What another source is asked for is left to it: a run with a choice has a task for each source."""
+    (shop,) = world.registry.sources
+    stall = replace(shop, name="stall", tables=tuple(replace(table, source="stall") for table in shop.tables[1:]))
+    world.registry = Registry((shop, stall))
+    assert world.run(tables=["stall.lines"]) == {}
+    assert world.run(tables=["shop.lines"]).keys() == {"lines"}
+    assert world.run(tables=["orders", "lines"]).keys() == {"orders", "lines"}
+
+
+def test_a_manifest_that_refuses_the_batch_is_no_fault_of_a_row(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the lock, a twin's batch is in the way when this run opens its own."""
+    world.run()
+    before = world.loaded()
+    monkeypatch.setattr(snapshot, "_lock_and_list", lambda *_: {})
+    monkeypatch.setattr(snapshot, "_overtaken", lambda *_: set())
+    with pytest.raises(SnapshotError, match=r"batch of shop\.orders could not be entered .duplicate key.*another run"):
+        world.run()
+    assert (world.loaded(), world.notes()) == (before, [])
 
 
 def test_nonsense_is_refused_before_anything_happens(world: World) -> None:

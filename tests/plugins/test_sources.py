@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +108,25 @@ def test_how_a_table_is_swept_is_declared_for_it_or_for_its_source(tmp_path: Pat
 
 
 def test_names_of_tables_that_a_person_typed_are_compared_with_the_declared_ones(tmp_path: Path) -> None:
-    source = registry_of(tmp_path, declaration()).source("shop")
-    assert source.names(["orders"], "tables") == ("orders",)
-    assert source.names(None, "tables") == source.names([], "tables") == ()
-    for asked, said in (("orders", "must be a list of"), (3, "must be a list of"), (["Orders"], "no table 'Orders'")):
+    (source,) = registry_of(tmp_path, declaration()).sources
+    other = replace(source, name="stall", tables=(*source.tables, replace(source.tables[0], name="stands")))
+    files = replace(source, name="files", kind="file", tables=(replace(source.tables[0], name="lines"),))
+    registry = Registry((source, other, files))
+    for asked, of_shop, of_stall in (
+        (["orders"], ("orders",), ("orders",)),
+        (["stands"], (), ("stands",)),
+        (["stands", "shop.orders"], ("orders",), ("stands",)),
+        ([], (), ()),
+        (None, (), ()),
+    ):
+        assert registry.names("shop", asked, "tables") == of_shop
+        assert registry.names("stall", asked, "tables") == of_stall
+    for wrong, said in (
+        ("orders", "must be a list of"), (3, "must be a list of"), (["Orders"], "no source has a table 'Orders'"),
+        (["shop.stands"], "no source has a table 'shop.stands'"), (["lines"], "no source has a table 'lines'"),
+    ):  # fmt: skip
         with pytest.raises(RegistryError, match=f"^tables.*{said}"):
-            source.names(asked, "tables")
+            registry.names("shop", wrong, "tables")
 
 
 def test_sources_without_a_kind_are_dbts_alone(tmp_path: Path) -> None:

@@ -98,12 +98,13 @@ def take_snapshot(
     :param interval_end: its end (exclusive). The rows are those of the source *now*, whatever the interval; where a
         later interval is committed, only those of them whose cursor lies in the interval.
     :param as_of: the moment the run counts as; kept on the batches.
-    :param tables: load these only; None for all that are declared.
-    :param accept_deletions: tables of which any number of rows may be gone at the source.
+    :param tables: load these only, as ``table`` or ``source.table``; None for all that are declared. Those of other
+        sources are left to them.
+    :param accept_deletions: tables of which any number of rows may be gone at the source, named alike.
     :returns: one :class:`Batch` a table asked for, in the order declared.
     :raises SnapshotError: the source cannot be read, or another run has been holding the lock for too long.
     :raises TotalsMismatchError: raw differs from the source; everything was rolled back.
-    :raises RegistryError: the source or one of the tables is not declared.
+    :raises RegistryError: the source is not declared, or no source has one of the tables.
     :raises CardKeyError: the key for card tokens is too short.
     """
     declared = registry.source(source_name)
@@ -113,8 +114,8 @@ def take_snapshot(
         raise SnapshotError(
             f"{interval_start} to {interval_end} is no interval: give a start before the end, both with a time zone"
         )
-    accepted = declared.names(accept_deletions, "accept_deletions")
-    names = None if tables is None else declared.names(tables, "tables")
+    accepted = registry.names(source_name, accept_deletions, "accept_deletions")
+    names = None if tables is None else registry.names(source_name, tables, "tables")
     chosen = [table for table in declared.tables if names is None or table.name in names]
     interval = (interval_start, interval_end)
     with loading_transaction(warehouse) as target:
@@ -213,6 +214,11 @@ class _Load:
         try:
             batch = self._load(cursor, last)
         except (psycopg2.IntegrityError, psycopg2.DataError) as error:
+            if error.diag.schema_name not in (None, RAW_SCHEMA):
+                raise SnapshotError(
+                    f"the batch of {self.where} could not be entered ({str(error).splitlines()[0]}): another run "
+                    "loaded the same interval beside this one, nothing of this one was committed. Run it again"
+                ) from error
             # The rows break the declared contract, the columns did not show it: only this table is at fault.
             cursor.execute("rollback to savepoint before_table")
             said = redact(str(error).strip().splitlines()[0])

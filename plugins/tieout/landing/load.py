@@ -38,7 +38,7 @@ from tieout.landing.arrivals import (
     storable,
     walk,
 )
-from tieout.landing.register import Entry, HeldFile, Status
+from tieout.landing.register import BusyError, Entry, HeldFile, Status, file_transaction
 from tieout.landing.spool import CHUNK_BYTES, CopyPipe, RefusedContent, Spools
 from tieout.load_notes import note
 from tieout.sources import BATCH_ID, Registry, Table, raw_identifier
@@ -61,9 +61,9 @@ class FileOutcome:
 
     ``outcome``: ``loaded``; ``known``, its bytes were seen before, perhaps under another name (``reason`` tells
     what became of them then); ``quarantined`` for ``reason``; ``held`` for ``reason``, whole in itself and tried
-    again at every run; ``waiting``, it was growing or went away while it was read, look again later; ``empty``, it
-    has no bytes; ``failed``, our reader broke on it, it is tried again once the reader is repaired. Only ``loaded``,
-    ``quarantined`` and ``held`` leave a row in ops.files.
+    again at every run; ``waiting``, it was growing or went away while it was read, or another run holds it, look again
+    later; ``empty``, it has no bytes; ``failed``, our reader broke on it, it is tried again once the reader is
+    repaired. Only ``loaded``, ``quarantined`` and ``held`` leave a row in ops.files.
     """
 
     name: str
@@ -222,6 +222,8 @@ def _load_file(copy: Path, outcome: FileOutcome, run: _Run) -> FileOutcome:
             return _store(run, outcome, before, copy, Path(folder))
         except _OvertakenError:
             return _overtaken(run, outcome)
+        except BusyError as busy:
+            return replace(outcome, reason=str(busy))
         except files.Rejected as rejected:
             return _set_aside(run, outcome, before, "quarantined", str(rejected), rejected.reading, _place(rejected))
         except RefusedContent as refused:
@@ -292,7 +294,7 @@ def _store(run: _Run, outcome: FileOutcome, before: Entry | None, copy: Path, fo
     Rows are on their way to raw while the file is read; nothing of them stays when it is refused.
     """
     forced = before is not None and before.is_forced
-    with loading_transaction(run.warehouse) as cursor, ExitStack() as stack:
+    with file_transaction(run.warehouse) as cursor, ExitStack() as stack:
         load = _Load(cursor, run, outcome, before)
         spools = Spools(folder, run.tables, stack, run.card_key, load.pipe)
         reading = files.read(copy, spools.add)
@@ -479,12 +481,15 @@ def _set_aside(
 ) -> FileOutcome:
     """Write down that a file was refused or is held, in a transaction of its own: nothing of it is loaded."""
     reason = _tellable(reason)
-    with loading_transaction(run.warehouse) as cursor:
-        file_id = _enter(cursor, run, outcome, before)
-        if file_id is not None:
-            observed = {**_counted(reading), **place}
-            file_register.settle(cursor, file_id, before, status, reason, reading, observed, run.as_of)
-            reach(Failpoint.BEFORE_QUARANTINE)
+    try:
+        with file_transaction(run.warehouse) as cursor:
+            file_id = _enter(cursor, run, outcome, before)
+            if file_id is not None:
+                observed = {**_counted(reading), **place}
+                file_register.settle(cursor, file_id, before, status, reason, reading, observed, run.as_of)
+                reach(Failpoint.BEFORE_QUARANTINE)
+    except BusyError as busy:
+        return replace(outcome, reason=str(busy))
     if file_id is None:
         return _overtaken(run, outcome)
     reach(Failpoint.AFTER_QUARANTINE)

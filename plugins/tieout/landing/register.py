@@ -6,13 +6,18 @@ held is tried at every run.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from psycopg2 import errors
+from psycopg2.extensions import connection as Connection
 from psycopg2.extras import Json
 
 from tieout import files
+from tieout.batches import loading_transaction
 
 Status = Literal["loaded", "quarantined", "held"]
 Action = Literal["released", "loaded", "held", "refused"]
@@ -21,10 +26,33 @@ Action = Literal["released", "loaded", "held", "refused"]
 BEING_READ = "is being read"
 ACTION_OF: dict[Status, Action] = {"loaded": "loaded", "quarantined": "refused", "held": "held"}
 INGEST = "ingest"
+# Another run may be loading a large file that has the same bytes, or brings the same documents.
+LOCK_TIMEOUT_S = 600
 
 
 class HeldFile(Exception):
     """The file is whole in itself, yet must not be loaded now; the message says why, and what ends it."""
+
+
+class BusyError(Exception):
+    """Another run has held what the file needs for too long; the message says what to do."""
+
+
+@contextmanager
+def file_transaction(warehouse: Connection) -> Iterator[Any]:
+    """A :func:`loading_transaction` in which one file's fate is settled, whoever else is at work.
+
+    :raises BusyError: another run did not let go of the file, or of documents, for :data:`LOCK_TIMEOUT_S`.
+    """
+    try:
+        with loading_transaction(warehouse) as cursor:
+            cursor.execute(f"set local lock_timeout = '{LOCK_TIMEOUT_S}s'")
+            yield cursor
+    except errors.LockNotAvailable as error:
+        raise BusyError(
+            f"another run has held this file, or documents that it brings, for more than {LOCK_TIMEOUT_S} s: look at "
+            "that run and end it if it hangs; the file is read again by the next run"
+        ) from error
 
 
 @dataclass(frozen=True)

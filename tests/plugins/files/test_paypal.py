@@ -89,6 +89,15 @@ def test_the_transaction_detail_report_is_another_report(read: Any, fixture_text
     assert (outcome.reading.format, outcome.rows) == ("paypal.transaction_detail", {})
 
 
+def test_a_detail_report_that_shows_late_is_not_booked(read: Any, fixture_text: Any) -> None:
+    """Accounts without a line come first, more of them than a look at the file's beginning takes in."""
+    opening, *rest = fixture_text("paypal_details.csv").splitlines(keepends=True)
+    account = next(line for line in rest if line.startswith('"SH"'))
+    outcome = read("".join([opening, *[account, '"SC",0\n'] * 2000, *rest]))
+    assert "a transaction detail report, not a settlement report" in str(outcome.rejected)
+    assert outcome.rejected.line == 4001 + rest.index(next(line for line in rest if line.startswith('"CH"'))) + 1
+
+
 def test_a_day_without_lines_is_read(read: Any, fixture_text: Any) -> None:
     kept = [line for line in fixture_text("paypal.csv").splitlines(keepends=True) if line[:3] in ('"RH', '"FH', '"SH')]
     outcome = read("".join([*kept, '"SF","EUR",0,0,0,0,"CR",0\n', '"SC",0\n', '"RC",0\n', '"FF",0\n']))

@@ -1,28 +1,22 @@
 """The ``tieout`` command. Exit codes: 0 done, 1 something failed or the books are not proven, 2 bad input.
 
-Every command imports what it needs when it runs, so that ``tieout read`` starts in a moment.
+Every command imports what it needs when it runs, so that ``tieout read`` starts in a moment. What they share stands in
+:mod:`tieout.terminal`; ``tieout breaks`` has its commands in :mod:`tieout.cli_breaks`.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection
-
-FAILED = 1
-BAD_INPUT = 2
-INTERRUPTED = 130
+from tieout.cli_breaks import breaks_app
+from tieout.terminal import BAD_INPUT, FAILED, complain, console, print_table, reported, warehouse
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 sandbox_app = typer.Typer(no_args_is_help=True, help="The sandbox payment system.")
@@ -33,79 +27,7 @@ app.add_typer(close_app, name="close")
 app.add_typer(quarantine_app, name="quarantine")
 source_app = typer.Typer(no_args_is_help=True, help="Systems to extract from.")
 app.add_typer(source_app, name="source")
-
-# A pipe or a file has no width of its own: tables need room for amounts.
-console = Console(width=None if sys.stdout.isatty() else 160)
-complaints = Console(stderr=True, width=None if sys.stderr.isatty() else 160)
-
-
-@contextmanager
-def reported() -> Iterator[None]:
-    """Turn the errors of this package into a message and an exit code; anything else is a bug and shows itself."""
-    from psycopg2 import OperationalError
-
-    from tieout.close import CloseRefused
-    from tieout.dbt_runner import DbtFailed
-    from tieout.extraction.catalogue import CatalogueError
-    from tieout.extraction.verify import VerifyError
-    from tieout.landing.quarantine import QuarantineError
-    from tieout.local.machine import LocalError, UsageError
-    from tieout.local.walkthrough import Interrupted
-    from tieout.overview import NothingPublishedError
-    from tieout.postgres import PostgresError
-    from tieout.sandbox import SandboxError
-    from tieout.sources import RegistryError
-
-    failures = (LocalError, PostgresError, RegistryError, NothingPublishedError, DbtFailed)
-
-    try:
-        yield
-    except Interrupted as interrupted:
-        _complain(f"stopped by {interrupted}; nothing is left running, and the next run continues")
-        raise typer.Exit(INTERRUPTED) from None
-    except (UsageError, SandboxError, CloseRefused, VerifyError, CatalogueError, QuarantineError) as error:
-        _complain(str(error))
-        raise typer.Exit(BAD_INPUT) from None
-    except failures as error:
-        _complain(str(error))
-        raise typer.Exit(FAILED) from None
-    except OperationalError as error:
-        _complain(f"the database did not answer: {error}")
-        raise typer.Exit(FAILED) from None
-    except OSError as error:
-        if error.errno not in (28, 122):
-            raise
-        _complain(f"the disk is full ({error}): free some space, then run again")
-        raise typer.Exit(FAILED) from None
-
-
-def _complain(message: str) -> None:
-    complaints.print(message, style="red", markup=False, highlight=False)
-
-
-@contextmanager
-def warehouse(role: str = "postgres") -> Iterator[Connection]:
-    """A connection to the warehouse: TIEOUT_WAREHOUSE_DSN when set, else this machine's own server.
-
-    :raises UsageError: neither is there.
-    """
-    import psycopg2
-
-    from tieout.local.machine import Machine, UsageError
-
-    dsn = os.environ.get("TIEOUT_WAREHOUSE_DSN")
-    if dsn:
-        connection = psycopg2.connect(dsn)
-        try:
-            yield connection
-        finally:
-            connection.close()
-        return
-    machine = Machine()
-    if not machine.settings.deployed:
-        raise UsageError(f"{machine.state} holds no books yet: `make run` makes some, or set TIEOUT_WAREHOUSE_DSN")
-    with machine.databases() as cluster, cluster.connect("warehouse", role) as connection:
-        yield connection
+app.add_typer(breaks_app, name="breaks")
 
 
 def _show_books() -> None:
@@ -186,11 +108,11 @@ def read(
     from tieout import reading
 
     if formats:
-        _print_table(("format", "time zone", "amounts", "what proves it"), list(reading.formats()))
+        print_table(("format", "time zone", "amounts", "what proves it"), list(reading.formats()))
     elif files:
         raise typer.Exit(reading.read_files(files, as_json, console))
     else:
-        _complain("name a file to read, or ask for --formats")
+        complain("name a file to read, or ask for --formats")
         raise typer.Exit(BAD_INPUT)
 
 
@@ -301,7 +223,7 @@ def source_add(
             connection, schema, address, name=name, tables=table or (), keys=named_keys(key or ()), owner=owner,
             out=out, replace=replace,
         )  # fmt: skip
-    _print_table(("table", "rows", "key", "cursor", "mode", "personal", "remarks"), summary(added))
+    print_table(("table", "rows", "key", "cursor", "mode", "personal", "remarks"), summary(added))
     console.print(f"\nwritten to {added.path}", soft_wrap=True, markup=False, highlight=False)
     console.print(
         f"Next\n"
@@ -320,7 +242,7 @@ def quarantine_list() -> None:
 
     with reported(), warehouse("controller") as connection:
         found = quarantine.list_files(connection)
-    _print_table(
+    print_table(
         ("file", "name", "format", "status", "since", "reason"),
         [
             (each.file_id, each.name, each.format, f"{each.status}{', released' if each.is_released else ''}",
@@ -337,7 +259,7 @@ def quarantine_show(file_id: Annotated[int, typer.Argument(metavar="FILE", help=
 
     with reported(), warehouse("controller") as connection:
         found = quarantine.describe(connection, file_id)
-    _print_table(("what", "found"), [(what, text) for what, text in found])
+    print_table(("what", "found"), [(what, text) for what, text in found])
 
 
 @quarantine_app.command("release")
@@ -370,7 +292,7 @@ def incidents(every: Annotated[bool, typer.Option("--all", help="Resolved ones t
             (every,),
         )
         rows = cursor.fetchall()
-    _print_table(("no", "severity", "check", "subject", "message", "owner", "opened", "resolved", "messages"), rows)
+    print_table(("no", "severity", "check", "subject", "message", "owner", "opened", "resolved", "messages"), rows)
 
 
 @app.command()
@@ -388,9 +310,9 @@ def proof(
         )
         rows = cursor.fetchall()
     if not rows:
-        _complain(f"no close of {day.date()} is published")
+        complain(f"no close of {day.date()} is published")
         raise typer.Exit(BAD_INPUT)
-    _print_table(("check", "subject", "currency", "expected", "found", "expected minor", "found minor", "proven"), rows)
+    print_table(("check", "subject", "currency", "expected", "found", "expected minor", "found minor", "proven"), rows)
     if not all(row[-1] for row in rows):
         raise typer.Exit(FAILED)
 
@@ -408,29 +330,12 @@ def verify(
         told = os.environ if os.environ.get("TIEOUT_WAREHOUSE_DSN") else Machine().environment()
         registry = load_registry()
         verdicts = verify_batches(connection, registry, batches or (), source_addresses(registry, told))
-    _print_table(
+    print_table(
         ("batch", "source", "table", "against", "holds", "found"),
         [(v.batch_id, v.source, v.table, v.against, v.holds, v.said) for v in verdicts],
     )
     if not all(v.holds or (v.holds is None and v.against == "source") for v in verdicts):
         raise typer.Exit(FAILED)
-
-
-def _print_table(columns: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
-    from rich.table import Table
-
-    table = Table(*columns, box=None, header_style="dim", pad_edge=False)
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row))
-    console.print(table)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "NO"
-    if isinstance(value, datetime):
-        return f"{value:%Y-%m-%d %H:%M}"
-    return "" if value is None else escape(str(value))
 
 
 if __name__ == "__main__":

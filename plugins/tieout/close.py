@@ -1,6 +1,7 @@
-"""The close: batches no ancestor consumed -> dbt -> proof -> publish.
+"""The close: batches and actions no ancestor consumed -> dbt -> proof -> publish.
 
-A close is opened over a fixed list of batches, built in steps, proven and published in one transaction.
+A close is opened over fixed lists of batches and of what people decided about breaks, built in steps, proven and
+published in one transaction.
 Whoever opens or takes over a close gets a fencing token; a run that was overtaken can no longer touch it.
 """
 
@@ -64,10 +65,11 @@ class StepResult:
 
 
 def open_close(connection: Connection, book: str, business_date: date, as_of: datetime) -> Close:
-    """Open the close of a business date over every committed batch that no ancestor consumed, or take it over.
+    """Open the close of a business date over every committed batch and action that no ancestor consumed.
 
     A published date is returned as it is. A close that failed or whose runner died is taken over with a new
-    fencing token and a fresh list of batches: nothing of it was published, so nothing is rewritten.
+    fencing token and fresh lists: nothing of it was published, so nothing is rewritten. An action alone is enough
+    to open a close.
 
     :raises CloseRefused: another date's close is unfinished, a later date stands, or there is nothing to close.
     """
@@ -93,7 +95,7 @@ def open_close(connection: Connection, book: str, business_date: date, as_of: da
                 "Late data enters the next close with its own value date"
             )
         close_id, token = _claim(cursor, book, business_date, parent_close_id, as_of)
-        cursor.execute("delete from ops.close_batches where close_id = %s", (close_id,))
+        _release(cursor, close_id)
         cursor.execute(
             "insert into ops.close_batches (close_id, batch_id) "
             "select %s, b.batch_id from ops.batches b where not exists ("
@@ -101,7 +103,15 @@ def open_close(connection: Connection, book: str, business_date: date, as_of: da
             "  and taken.close_id in (select close_id from ops.close_chain(%s)))",
             (close_id, parent_close_id),
         )
-        if cursor.rowcount == 0:
+        batches = cursor.rowcount
+        cursor.execute(
+            "insert into ops.close_actions (close_id, action_id) "
+            "select %s, a.action_id from ops.break_actions a where a.book = %s and not exists ("
+            "  select from ops.close_actions taken where taken.action_id = a.action_id"
+            "  and taken.close_id in (select close_id from ops.close_chain(%s)))",
+            (close_id, book, parent_close_id),
+        )
+        if batches == 0 and cursor.rowcount == 0:
             raise CloseRefused(f"nothing was loaded since the last close: run the ingest of {business_date} first")
         return Close(close_id, book, business_date, parent_close_id or 0, token, "running")
 
@@ -204,7 +214,7 @@ def publish(connection: Connection, close_id: int, fencing_token: int) -> int:
 
 
 def abort(connection: Connection, close_id: int) -> str:
-    """Give an unpublished close up; its batches are free for the next one.
+    """Give an unpublished close up; its batches and actions are free for the next one.
 
     :returns: the state it was in.
     :raises CloseRefused: there is no such close, or it is published.
@@ -216,12 +226,18 @@ def abort(connection: Connection, close_id: int) -> str:
             raise CloseRefused(f"there is no close {close_id}")
         if row[0] in ("published", "superseded"):
             raise CloseRefused(f"close {close_id} is {row[0]} and stays as it is")
-        cursor.execute("delete from ops.close_batches where close_id = %s", (close_id,))
+        _release(cursor, close_id)
         cursor.execute(
             "update ops.closes set state = 'superseded', fencing_token = fencing_token + 1 where close_id = %s",
             (close_id,),
         )
     return str(row[0])
+
+
+def _release(cursor: Cursor, close_id: int) -> None:
+    """Take everything from a close that it was opened over."""
+    cursor.execute("delete from ops.close_batches where close_id = %s", (close_id,))
+    cursor.execute("delete from ops.close_actions where close_id = %s", (close_id,))
 
 
 def _hold(connection: Connection, close_id: int, fencing_token: int) -> dict[str, object]:

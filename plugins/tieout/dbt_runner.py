@@ -247,8 +247,8 @@ class DbtRunner:
         connection = self._connect()
         try:
             with connection, connection.cursor() as cursor:
-                cursor.execute("grant usage on schema rules to loader, reader")
-                cursor.execute("grant select on all tables in schema rules to loader, reader")
+                cursor.execute("grant usage on schema rules to loader, reader, controller")
+                cursor.execute("grant select on all tables in schema rules to loader, reader, controller")
                 for node in nodes:
                     mart = sql.Identifier(node.schema, node.name)
                     # Deploying built the tables for close 0, which consumes nothing; what such a close says is noise.
@@ -264,7 +264,7 @@ class DbtRunner:
                     ).format(sql.SQL(", ").join(columns), mart)
                     view = sql.Identifier("published", node.name)
                     cursor.execute(sql.SQL("create or replace view {} as {}").format(view, select))
-                    cursor.execute(sql.SQL("grant select on {} to reader, loader").format(view))
+                    cursor.execute(sql.SQL("grant select on {} to reader, loader, controller").format(view))
         finally:
             connection.close()
 

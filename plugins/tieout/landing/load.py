@@ -109,30 +109,29 @@ def load_landing(
     """
     tables = {table.name: table for table in registry.tables if table.kind == "file"}
     run = _Run(warehouse, tables, as_of, accounts, CardKey.from_environment())
-    found: dict[str, FileOutcome] = {}
-    arrivals: dict[str, Arrival] = {}
+    # By the place among an arrival's outcomes: names with a card number may be alike once it is masked.
+    found: dict[tuple[Arrival, int], FileOutcome] = {}
     progress = False
     for arrival in walk(root):
-        for outcome in _load_arrival(arrival, run):
-            found[outcome.uri], arrivals[outcome.uri] = outcome, arrival
+        for place, outcome in enumerate(_load_arrival(arrival, run)):
+            found[arrival, place] = outcome
             progress |= outcome.outcome == "loaded"
     while progress:
         progress = False
-        for arrival in _still_held(found, arrivals):
-            for outcome in _load_arrival(arrival, run):
+        for arrival in _still_held(found):
+            for place, outcome in enumerate(_load_arrival(arrival, run)):
                 # Of an archive, the members that are loaded have their outcome already.
-                if found[outcome.uri].outcome == "held":
-                    found[outcome.uri] = outcome
+                if (arrival, place) in found and found[arrival, place].outcome == "held":
+                    found[arrival, place] = outcome
                     progress |= outcome.outcome == "loaded"
     return list(found.values())
 
 
-def _still_held(found: dict[str, FileOutcome], arrivals: dict[str, Arrival]) -> list[Arrival]:
+def _still_held(found: dict[tuple[Arrival, int], FileOutcome]) -> list[Arrival]:
     """The arrivals that are worth another look, oldest content first: one statement makes way for the next."""
     held: dict[Arrival, date] = {}
-    for uri, outcome in found.items():
+    for (arrival, _), outcome in found.items():
         if outcome.outcome == "held":
-            arrival = arrivals[uri]
             held[arrival] = min(held.get(arrival, date.max), outcome.content_date or date.max)
     return sorted(held, key=held.__getitem__)
 
@@ -140,7 +139,7 @@ def _still_held(found: dict[str, FileOutcome], arrivals: dict[str, Arrival]) -> 
 def _load_arrival(arrival: Arrival, run: _Run) -> Iterator[FileOutcome]:
     """Load a file, or each member of an archive."""
     path = arrival.path
-    outcome = FileOutcome(storable(path.name), storable(str(path)), "waiting", size_bytes=arrival.size_bytes)
+    outcome = FileOutcome(_tellable(path.name), _tellable(str(path)), "waiting", size_bytes=arrival.size_bytes)
     if arrival.size_bytes == 0:
         yield _logged(_empty(run, outcome))
         return
@@ -154,7 +153,7 @@ def _load_arrival(arrival: Arrival, run: _Run) -> Iterator[FileOutcome]:
             yield _logged(replace(outcome, reason=str(moving)))
             return
         except UnreadableError as unreadable:
-            yield _logged(replace(outcome, outcome="failed", reason=str(unreadable)))
+            yield _logged(replace(outcome, outcome="failed", reason=_tellable(str(unreadable))))
             return
         reach(Failpoint.FILE_COPIED)
         outcome = replace(outcome, sha256=digest)
@@ -200,7 +199,7 @@ def _load_archive(copy: Path, outcome: FileOutcome, run: _Run, folder: Path) -> 
     copy.unlink()
     for member in members:
         one = FileOutcome(
-            storable(member.path.name), storable(f"{outcome.uri}{MEMBER_MARK}{member.name}"), "waiting",
+            _tellable(member.path.name), _tellable(f"{outcome.uri}{MEMBER_MARK}{member.name}"), "waiting",
             size_bytes=member.path.stat().st_size,
         )  # fmt: skip
         if one.size_bytes == 0:
@@ -261,7 +260,7 @@ def _place(rejected: files.Rejected) -> dict[str, Any]:
 
 
 def _tellable(text: str) -> str:
-    """What was found in a file, as it may be stored and told."""
+    """What was found in a file, or what it is called, as it may be stored and told."""
     return redact(storable(text))
 
 

@@ -447,6 +447,16 @@ def test_a_table_that_was_left_out_stays_a_finding_until_it_is_loaded(ready: Con
     assert severities(ask(load_checks.load_notes, ready, registry)) == {}
 
 
+def test_a_day_that_was_left_out_later_is_a_finding_though_a_newer_one_is_there(
+    ready: Connection, registry: Registry
+) -> None:
+    add_batch(ready, "captures", AS_OF)
+    add_note(ready, "table_refused", "fail", interval_end=AS_OF - 72 * HOUR)
+    assert severities(ask(load_checks.load_notes, ready, registry)) == {"payments.captures table_refused": "fail"}
+    add_batch(ready, "captures", AS_OF - 72 * HOUR)
+    assert severities(ask(load_checks.load_notes, ready, registry)) == {}
+
+
 def test_a_backfill_does_not_hide_what_the_newest_interval_noted(ready: Connection, registry: Registry) -> None:
     newest = add_batch(ready, "captures", AS_OF)
     add_note(ready, "rows_deleted", "fail", batch_id=newest, interval_end=AS_OF)

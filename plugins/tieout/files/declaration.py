@@ -33,10 +33,12 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import yaml
@@ -183,13 +185,29 @@ class Declaration:
         return next((section.header for section in self.sections if section.header), ())
 
 
+class _Once(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error: the second would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """A mapping.
+
+        :raises yaml.constructor.ConstructorError: a key of it stands twice.
+        """
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value} stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def load(path: Path) -> Declaration:
     """The declaration in a YAML file.
 
     :raises DeclarationError: it is not a complete and consistent one.
     """
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = yaml.load(path.read_text(encoding="utf-8"), _Once)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise DeclarationError(f"{path.name}: not YAML: {error}. Remedy: mend the file.") from None
     return _declaration(Node(path.name, "", loaded))
@@ -229,7 +247,7 @@ def _declaration(top: Node) -> Declaration:
         decimal=keys["decimal"].choice(".", ",") if "decimal" in keys else ".",
         zone=zone,
         zone_column=zone_column,
-        timestamps=keys["timestamps"].texts() if "timestamps" in keys else (),
+        timestamps=_timestamps(keys["timestamps"]) if "timestamps" in keys else (),
         refuse=refuse,
         document=_document(keys["document"]) if "document" in keys else SETTLEMENT_BATCH,
         sections=sections,
@@ -430,6 +448,20 @@ def _zone(node: Node) -> tuple[ZoneInfo | None, str | None]:
         return ZoneInfo(node.text()), None
     except (KeyError, ValueError, OSError):
         raise node.wrong(f"no time zone {node.value!r}", "write an IANA name such as Europe/Amsterdam") from None
+
+
+def _timestamps(node: Node) -> tuple[str, ...]:
+    """Ways to write a time, each of which brings a day back as it was."""
+    day = datetime(2003, 2, 1, 17, tzinfo=UTC)
+    for pattern in node.texts():
+        try:
+            if datetime.strptime(day.strftime(pattern), pattern).date() != day.date():
+                raise ValueError(pattern)
+        except ValueError:
+            raise node.wrong(
+                f"no date can be read by {pattern!r}", "write it as strptime has it: %d.%m.%Y or %Y-%m-%d %H:%M:%S"
+            ) from None
+    return node.texts()
 
 
 def _encoding(node: Node) -> str:

@@ -188,7 +188,8 @@ def load(cursor: Cursor, close_no: int, balances: dict[str, int]) -> None:
         _batch(cursor, "files", file.table, file.table, rows, end, file_id)
         if file.table == "settlement_lines":
             _documents(cursor, file, file_id, end)
-    _batch(cursor, "payments", "ledger_entries", "payments_ledger_entries", _book(close_no, before, balances), end, None)
+    book = _book(close_no, before, balances)
+    _batch(cursor, "payments", "ledger_entries", "payments_ledger_entries", book, end, None)
 
 
 def _book(close_no: int, before: dict[str, int], after: dict[str, int]) -> list[Row]:

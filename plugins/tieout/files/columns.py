@@ -231,8 +231,9 @@ def line_keys(
         NUL, columns["processor"], columns["processor_account"], documents, columns["gross_currency"],
         columns["net_currency"], columns["record_type"], psp, original, merchant,
     )  # fmt: skip
-    gross, fee, net = (columns[name].cast(pa.string()) for name in ("gross_minor", "fee_minor", "net_minor"))
     nameless = pc.equal(joined("", psp, original, merchant), "")
+    if nameless.true_count or alone is not None:
+        gross, fee, net = (columns[name].cast(pa.string()) for name in ("gross_minor", "fee_minor", "net_minor"))
     if nameless.true_count:
         text = joined("", text, pc.if_else(nameless, joined(NUL, "", gross, net), ""))
     if alone is not None:

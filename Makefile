@@ -73,7 +73,7 @@ faults: $(TESTED) ## the long fault runs: late commits, full disks, capped memor
 	TIEOUT_FAULTS=long TIEOUT_LATE_COMMITS=10000 TIEOUT_CAPPED_ROWS=5000000 TIEOUT_CAPPED_LINES=1000000 \
 	  $(BIN)/python -m pytest tests/faults/test_*load*.py tests/faults/test_extraction_faults.py \
 	  tests/faults/test_connection_faults.py tests/faults/test_full_disk.py tests/faults/test_memory.py tests/faults/test_proof_can_fail.py \
-	  tests/plugins/test_landing.py tests/plugins/test_file_versions.py
+	  tests/plugins/test_landing.py tests/plugins/test_file_versions.py tests/dbt/test_reclose.py
 
 fuzz: $(TESTED) ## damage thousands of files of every format; TIEOUT_FUZZ_SEED=N repeats a run
 	TIEOUT_FUZZ_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -s tests/plugins/files/test_fuzz.py

@@ -45,7 +45,9 @@
 
 {#
   The rows this close consumes, version_rank 1 on the latest of each key, each with what stood before this close as
-  prior_<column>. Windows instead of a join to the earlier version: nobody can estimate how many rows have one.
+  prior_<column>. Where an earlier date was closed again, it may know a version that arrived later than those of this
+  close: then none of them is rank 1. Windows instead of a join to the earlier version: nobody can estimate how many
+  rows have one.
 
   `standing`: when a version means money, in SQL. has_stood tells whether any version before this close did, so that
   what was taken back and comes again is told from what is new.
@@ -94,17 +96,19 @@
         ranked as (
             select
                 told_apart.*,
-                row_number() over (partition by {{ thing }}, is_consumed_now order by batch_id desc) as version_rank,
+                row_number() over (partition by {{ thing }}, is_consumed_now order by batch_id desc) as arrival_rank,
                 row_number() over (partition by {{ thing }} order by is_consumed_now, batch_id) as version_no
             from told_apart
         )
 
         select
             ranked.*,
+            arrival_rank
+            + coalesce(max(batch_id) filter (where not is_consumed_now) over same_thing > batch_id, false)::integer as version_rank,
             bool_or(not is_consumed_now) over same_thing as has_prior_version,
             bool_or(not is_consumed_now and ({{ standing }})) over same_thing as has_stood
             {%- for column in prior_columns %},
-            max({{ column }}) filter (where not is_consumed_now and version_rank = 1) over same_thing as prior_{{ column }}
+            max({{ column }}) filter (where not is_consumed_now and arrival_rank = 1) over same_thing as prior_{{ column }}
             {%- endfor %}
 
         from ranked

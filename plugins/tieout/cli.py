@@ -7,7 +7,7 @@ Every command imports what it needs when it runs, so that ``tieout read`` starts
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -194,12 +194,79 @@ def _builder() -> Iterator[tuple[str, Path]]:
 
 @close_app.command("abort")
 def close_abort(close_id: Annotated[int, typer.Argument(help="Number of the close, as ops.closes has it.")]) -> None:
-    """Give up a close that is not published: its run is fenced off, its batches are free for the next one."""
+    """Give up a close that is not published: its run is fenced off, its batches are free for the next one.
+
+    Of a re-close the whole chain is given up, by the number of any of its closes.
+    """
     from tieout import close
 
     with reported(), warehouse() as connection:
         before = close.abort(connection, close_id)
     console.print(f"close {close_id} was {before} and is given up")
+
+
+@close_app.command("reopen")
+def close_reopen(
+    day: Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], metavar="DATE", help="A published business date.")],
+    reason: Annotated[str, typer.Option(help="Why it is closed again; kept for good.")],
+    actor: Annotated[str, typer.Option(help="Who decides; by default the login name.")] = "",
+    book: Annotated[str, typer.Option(help="The book.")] = "global",
+) -> None:
+    """Close a past date again, and every date after it: all are published at once when all are proven, or none.
+
+    The date takes what was loaded since the last close; later dates take what they had. After a failure or a crash the
+    same command goes on where it stopped.
+    """
+    import getpass
+
+    import psycopg2
+
+    from tieout import reclose
+    from tieout.close import Close, CloseNotProven, StepResult
+    from tieout.dbt_runner import Server
+
+    def tell(closed: Close, result: StepResult) -> None:
+        console.print(f"close {closed.close_id} of {closed.business_date}: {result.step}, {result.sql_seconds:.1f} s")
+
+    with reported(), _addresses() as (dsn, state):
+        loader = psycopg2.connect(dsn("loader"))
+        publisher = psycopg2.connect(dsn("publisher"))
+        try:
+            with reclose.alone(loader, book):
+                with loader, loader.cursor() as cursor:
+                    cursor.execute("select ops.as_of()")
+                    ((as_of,),) = cursor.fetchall()
+                chain = reclose.reopen(loader, book, day.date(), reason, actor or getpass.getuser(), as_of)
+                try:
+                    reclose.rebuild(Server.from_dsn(dsn("builder")), chain, state, tell)
+                    lines = reclose.publish_chain(publisher, chain)
+                except (CloseNotProven, psycopg2.errors.RaiseException, psycopg2.IntegrityError) as error:
+                    complain(f"{str(error).strip()}\nnothing is published; readers see the closes they saw")
+                    raise typer.Exit(FAILED) from None
+        finally:
+            loader.close()
+            publisher.close()
+    first, last = chain.closes[0], chain.closes[-1]
+    console.print(
+        f"re-close {chain.reclosing_id} is published: {len(chain.closes)} closes, {first.business_date} to "
+        f"{last.business_date}; {lines} journal lines booked or taken back"
+    )
+
+
+@contextmanager
+def _addresses() -> Iterator[tuple[Callable[[str], str], Path]]:
+    """How each role connects to the warehouse, and the folder for what dbt keeps."""
+    from tieout.local.machine import Machine, UsageError, state_folder
+
+    given = os.environ.get("TIEOUT_WAREHOUSE_DSN")
+    if given:
+        yield (lambda role: given), state_folder()
+        return
+    machine = Machine()
+    if not machine.settings.deployed:
+        raise UsageError(f"{machine.state} holds no books yet: `make run` makes some, or set TIEOUT_WAREHOUSE_DSN")
+    with machine.databases() as cluster:
+        yield (lambda role: cluster.dsn("warehouse", role)), machine.state
 
 
 @source_app.command("add")

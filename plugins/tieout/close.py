@@ -129,11 +129,16 @@ def _claim(
 ) -> tuple[int, int]:
     digest = project_digest()
     cursor.execute(
-        "select close_id, business_date, state from ops.closes "
-        "where book = %s and state in ('running', 'failed', 'proven') for update",
+        "select close_id, business_date, state, reclosing_id from ops.closes "
+        "where book = %s and state in ('running', 'failed', 'proven') order by close_id limit 1 for update",
         (book,),
     )
     unfinished = cursor.fetchone()
+    if unfinished is not None and unfinished[3] is not None:
+        raise CloseRefused(
+            f"the book is being closed again from {unfinished[1]} on: run tieout close reopen {unfinished[1]} until it "
+            f"is published, or give it up with: tieout close abort {unfinished[0]}"
+        )
     if unfinished is not None and unfinished[1] != business_date:
         raise CloseRefused(
             f"close {unfinished[0]} of {unfinished[1]} is {unfinished[2]}: run it again until it is published, "
@@ -216,22 +221,38 @@ def publish(connection: Connection, close_id: int, fencing_token: int) -> int:
 def abort(connection: Connection, close_id: int) -> str:
     """Give an unpublished close up; its batches and actions are free for the next one.
 
+    A close that a re-close builds is given up with its whole chain: readers keep the closes they see.
+
     :returns: the state it was in.
     :raises CloseRefused: there is no such close, or it is published.
     """
     with connection, connection.cursor() as cursor:
-        cursor.execute("select state from ops.closes where close_id = %s for update", (close_id,))
+        cursor.execute("select reclosing_id from ops.closes where close_id = %s", (close_id,))
         row = cursor.fetchone()
         if row is None:
             raise CloseRefused(f"there is no close {close_id}")
-        if row[0] in ("published", "superseded"):
-            raise CloseRefused(f"close {close_id} is {row[0]} and stays as it is")
-        _release(cursor, close_id)
+        # In the order in which a publication takes them.
+        cursor.execute("select from ops.reclosings where reclosing_id = %s for update", row)
         cursor.execute(
-            "update ops.closes set state = 'superseded', fencing_token = fencing_token + 1 where close_id = %s",
-            (close_id,),
+            "select close_id, state from ops.closes where close_id = %s or reclosing_id = %s "
+            "order by close_id for update",
+            (close_id, row[0]),
         )
-    return str(row[0])
+        found: dict[int, str] = dict(cursor.fetchall())
+        if found[close_id] in ("published", "superseded"):
+            raise CloseRefused(f"close {close_id} is {found[close_id]} and stays as it is")
+        for each in found:
+            _release(cursor, each)
+        cursor.execute(
+            "update ops.closes set state = 'superseded', fencing_token = fencing_token + 1 where close_id = any(%s)",
+            (list(found),),
+        )
+        cursor.execute(
+            "update ops.reclosings set state = 'given up', ended_at = clock_timestamp(), "
+            "fencing_token = fencing_token + 1 where reclosing_id = %s",
+            row,
+        )
+    return found[close_id]
 
 
 def _release(cursor: Cursor, close_id: int) -> None:

@@ -242,7 +242,7 @@ class DbtRunner:
         return outcome.result
 
     def _make_reader_views(self) -> None:
-        """One view a published mart, columns spelled out: the close that stands for each date; and who may read it."""
+        """Two views a published mart: the close that stands for each date, and every close that ever did."""
         nodes = self._published()
         connection = self._connect()
         try:
@@ -262,9 +262,15 @@ class DbtRunner:
                     select = sql.SQL(
                         "select {} from {} as mart join ops.published as pointer on mart.close_id = pointer.close_id"
                     ).format(sql.SQL(", ").join(columns), mart)
-                    view = sql.Identifier("published", node.name)
-                    cursor.execute(sql.SQL("create or replace view {} as {}").format(view, select))
-                    cursor.execute(sql.SQL("grant select on {} to reader, loader, controller").format(view))
+                    history = sql.SQL(
+                        "select closes.generation, closes.published_at as known_from, "
+                        "closes.superseded_at as known_until, {} from {} as mart "
+                        "join ops.closes on mart.close_id = closes.close_id where closes.published_at is not null"
+                    ).format(sql.SQL(", ").join(columns), mart)
+                    for schema, statement in (("published", select), ("known", history)):
+                        view = sql.Identifier(schema, node.name)
+                        cursor.execute(sql.SQL("create or replace view {} as {}").format(view, statement))
+                        cursor.execute(sql.SQL("grant select on {} to reader, loader, controller").format(view))
         finally:
             connection.close()
 

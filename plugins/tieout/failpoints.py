@@ -22,7 +22,7 @@ SPELLING = re.compile(r"([a-z_.]+)=(kill|raise|exit|sleep:\d{1,3}(?:\.\d+)?)(?:@
 
 
 class Failpoint(StrEnum):
-    """Every point, in the order a load reaches them: a snapshot's, then a file's, which passes those of a batch too.
+    """Every point, in the order a run reaches them: a snapshot's; a file's, with those of a batch; a re-close's.
 
     Tests go through this list: a new one is tested by being here.
     """
@@ -47,6 +47,11 @@ class Failpoint(StrEnum):
     AFTER_FILE_COMMIT = "landing.after_commit"
     BEFORE_QUARANTINE = "landing.before_quarantine"
     AFTER_QUARANTINE = "landing.after_quarantine"
+    RECLOSE_OPENED = "reclose.opened"
+    RECLOSE_STEP_BUILT = "reclose.step_built"
+    RECLOSE_CLOSE_BUILT = "reclose.close_built"
+    RECLOSE_BEFORE_PUBLISH = "reclose.before_publish"
+    RECLOSE_AFTER_PUBLISH = "reclose.after_publish"
 
 
 class FailpointReached(RuntimeError):

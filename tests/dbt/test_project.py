@@ -13,6 +13,8 @@ from tests.dbt.worlds import Warehouse, World
 Node = dict[str, Any]
 # What a reader may select from besides the published views: the booked journal, its seals, the rules.
 LEDGER = {"ledger.journal", "ledger.seals"}
+# Each published mart twice: as it stands, and as it was ever known.
+READ = ("published", "known")
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,7 @@ def test_amounts_are_whole_minor_units(deployed: Warehouse) -> None:
     """Sums of the proof and of control totals may exceed a bigint; every other amount is one."""
     columns = deployed.query(
         "select table_schema || '.' || table_name, column_name, data_type from information_schema.columns "
-        "where column_name like '%%\\_minor' and table_schema not in ('published', 'metrics')"
+        "where column_name like '%%\\_minor' and table_schema not in ('published', 'known', 'metrics')"
     )
     assert len(columns) > 50
     sums = ("reconciliation.proof_items", "accounting.proof_clearing", "ops.batch_totals")
@@ -117,7 +119,7 @@ def test_amounts_are_whole_minor_units(deployed: Warehouse) -> None:
 
 def test_grants_of_the_reader_are_those_declared(deployed: Warehouse, manifest: dict[str, Any]) -> None:
     nodes = manifest["nodes"].values()
-    declared = {f"published.{n['alias']}" for n in nodes if "published" in n.get("tags", [])}
+    declared = {f"{schema}.{n['alias']}" for n in nodes if "published" in n.get("tags", []) for schema in READ}
     declared |= {relation(n) for n in nodes if n["resource_type"] == "seed"} | LEDGER
     granted = deployed.query(
         "select n.nspname || '.' || c.relname, array_agg(distinct p) "

@@ -301,7 +301,7 @@ class Shop:
     registry: Registry
     states: list[Digest] = field(default_factory=list)
     template: str = "first_day"
-    points: ClassVar = tuple(point for point in Failpoint if not point.value.startswith("landing."))
+    points: ClassVar = tuple(point for point in Failpoint if point.value.startswith(("snapshot.", "batch.")))
 
     def dsn(self, warehouse: str) -> str:
         """Where the loader finds a warehouse."""

@@ -1,6 +1,6 @@
 """Loads under faults: at every failpoint, whatever ends the run, one re-run makes raw what a quiet run makes it.
 
-Every point of :class:`Failpoint` is tried, so a new one is tested by being there.
+Every point of :class:`Failpoint` that a load has is tried, so a new one is tested by being there.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def reached(load: Load, turn: int) -> set[Failpoint]:
 
 def test_every_point_is_reached_by_a_load_that_is_broken_there(loads: Loads) -> None:
     """The guard of all tests below: a point that nobody comes by would prove nothing."""
-    assert set(Failpoint) == {*POINTS["extraction"], *POINTS["files"]}
+    loaded = {point for point in Failpoint if not point.value.startswith("reclose.")}
+    assert loaded == {*POINTS["extraction"], *POINTS["files"]}
     for turn in range(1, max(OFTEN.values()) + 2):
         expected = {(load, point) for load, point, number in TURNS if number == turn}
         found = {(name, point) for name in Loads._fields for point in reached(getattr(loads, name), turn)}

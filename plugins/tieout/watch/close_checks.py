@@ -23,6 +23,7 @@ UNFINISHED_HOURS_MAX = 2
 def close_state(connection: Connection, registry: Registry, as_of: datetime) -> list[Finding]:
     """Is the newest close published or at work, and is the newest business day that is due closed?
 
+    Of a date that is closed again, with all dates after it, the close that failed counts and not the last one.
     How long a close has been at work is a matter of the machine: the database's clock, not the business clock.
     """
     calendar = read_calendar(connection, BOOK)
@@ -31,7 +32,7 @@ def close_state(connection: Connection, registry: Registry, as_of: datetime) -> 
         connection,
         "select business_date, state, failure, close_id, "
         "extract(epoch from clock_timestamp() - opened_at)::bigint / 3600 "
-        "from ops.closes where book = %s order by close_id desc limit 1",
+        "from ops.closes where book = %s order by state = 'failed' desc, close_id desc limit 1",
         (BOOK,),
     )
     head = query(connection, "select max(business_date) from ops.published where book = %s", (BOOK,))[0][0]

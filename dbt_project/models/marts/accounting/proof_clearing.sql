@@ -209,11 +209,29 @@ events_that_wait as (
     cross join deferred_totals
 ),
 
--- What the parent close says it moved is what was booked for it.
+-- What the parent close says it moved is what was booked for its date: by itself and, where the date was closed again,
+-- by the generations before it. A parent that waits for its chain's publication books what it proposes.
+parent as (
+    select * from {{ source('ops', 'closes') }} where close_id = {{ parent_close_id() }}
+),
+
+parent_postings as (
+    select journal.account, journal.currency, journal.amount_minor
+    from parent
+    inner join {{ source('ops', 'closes') }} as generations
+        on parent.book = generations.book and parent.business_date = generations.business_date
+    inner join {{ source('ledger', 'journal') }} as journal on generations.close_id = journal.close_id
+    where parent.state = 'published'
+    union all
+    select proposed.account, proposed.currency, proposed.amount_minor
+    from parent
+    inner join {{ ref('journal_proposed') }} as proposed on parent.close_id = proposed.close_id
+    where parent.state <> 'published'
+),
+
 booked as (
     select account, currency, sum(amount_minor) as moved_minor
-    from {{ source('ledger', 'journal') }}
-    where close_id = {{ parent_close_id() }}
+    from parent_postings
     group by account, currency
 ),
 

@@ -83,11 +83,14 @@ final as (
         null::text as merchant_id, null::text as market, null::text as method_type, null::text as network,
         movements.bank_account || '|' || movements.currency || '|' || movements.moved_date as strong_key,
         movements.bank_account || '|' || movements.currency as weak_key,
+        null::text as pool_key,
         null::text as batch_key,
         null::timestamptz as occurred_at, movements.moved_date as value_date,
         case movements.side when 'left' then coalesce(expected_day.calendar_date, movements.moved_date) end as expected_date,
         case movements.side when 'left' then coalesce(due_day.calendar_date, movements.moved_date + 1) end as due_date,
         null::bigint as fee_minor, null::text as fee_currency,
+        null::bigint as fx_variance_minor,
+        false as is_rate_missing,
         null::text as intrinsic_code, null::text as correction_reason, null::text as exclusion_reason, false as is_reversal,
         movements.batch_id, movements.file_id, null::integer as line_no
     from movements

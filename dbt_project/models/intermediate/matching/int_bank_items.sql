@@ -17,7 +17,6 @@ judged as (
             when 'processor' then entries.processor
             when 'bank_account' then entries.bank_account
         end as clearing_account,
-        {{ normalised_reference('entries.payment_reference') }} as reference,
         case
             when entries.version_reason is not null then entries.version_reason
             when classes.reconciliation is null then upper(entries.entry_class)
@@ -58,13 +57,14 @@ final as (
         null::text as method_type,
         null::text as network,
         case
-            when entry_class = 'processor_settlement' then processor || '|' || reference
-            when entry_class <> 'unidentified' then bank_account || '|' || currency || '|' || reference
+            when entry_class = 'processor_settlement' then processor || '|' || payment_reference
+            when entry_class <> 'unidentified' then bank_account || '|' || currency || '|' || payment_reference
         end as strong_key,
         case
             when entry_class = 'processor_settlement' then processor || '|' || bank_account || '|' || item_minor
             when entry_class <> 'unidentified' then bank_account || '|' || currency || '|' || item_minor
         end as weak_key,
+        case when entry_class = 'processor_settlement' then processor || '|' || bank_account || '|' || currency || '|' || booking_date end as pool_key,
         null::text as batch_key,
         null::timestamptz as occurred_at,
         booking_date as value_date,
@@ -72,6 +72,8 @@ final as (
         null::date as due_date,
         null::bigint as fee_minor,
         null::text as fee_currency,
+        null::bigint as fx_variance_minor,
+        false as is_rate_missing,
         case when exclusion_reason is null and has_stood then 'RETRO_CORRECTION' end as intrinsic_code,
         {{ correction_reason('version_reason is null and has_stood') }} as correction_reason,
         exclusion_reason,

@@ -115,6 +115,7 @@ final as (
         null::text as network,
         items.bank_account || '|' || items.item_currency || '|' || {{ normalised_reference('items.bank_reference') }} as strong_key,
         items.bank_account || '|' || items.item_currency || '|' || items.item_minor as weak_key,
+        null::text as pool_key,
         null::text as batch_key,
         items.occurred_at,
         items.happened_date as value_date,
@@ -122,6 +123,8 @@ final as (
         coalesce(due_day.calendar_date, coalesce(items.agreed_date, items.happened_date + 1) + 1) as due_date,
         null::bigint as fee_minor,
         null::text as fee_currency,
+        null::bigint as fx_variance_minor,
+        false as is_rate_missing,
         case when items.exclusion_reason is null and items.has_stood
             then case when items.is_returned then 'PAYOUT_RETURNED' else 'RETRO_CORRECTION' end end as intrinsic_code,
         case when items.exclusion_reason is null and items.has_stood and items.is_returned then 'RETURNED'

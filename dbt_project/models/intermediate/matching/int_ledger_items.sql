@@ -131,6 +131,7 @@ final as (
         case when payments.merchant_reference is not null
             then items.processor || '|' || payments.merchant_reference || '|' || items.family
                 || '|' || items.item_currency || '|' || items.item_minor end as weak_key,
+        null::text as pool_key,
         null::text as batch_key,
         items.occurred_at,
         items.value_date,
@@ -142,6 +143,8 @@ final as (
         ) as due_date,
         null::bigint as fee_minor,
         null::text as fee_currency,
+        null::bigint as fx_variance_minor,
+        false as is_rate_missing,
         items.intrinsic_code,
         items.correction_reason,
         items.exclusion_reason,

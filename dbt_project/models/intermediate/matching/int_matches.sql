@@ -2,7 +2,7 @@
 -- come first: all that is still open under a reference, once it comes to zero with them.
 {{ config(indexes=[{'columns': ['item_key'], 'unique': true}]) }}
 {%- set passes = [1, 2, 3] %}
-{%- set carried_on = 'item_key, reconciliation, side, amount_minor, currency, value_date, day_no, clearing_account, strong_key, weak_key' %}
+{%- set carried_on = 'item_key, reconciliation, side, amount_minor, currency, value_date, day_no, clearing_account, strong_key, weak_key, pool_key' %}
 
 with
 
@@ -20,6 +20,24 @@ rules as (
     select *
     from {{ ref('match_rules') }}
     where valid_from <= {{ business_date() }} and coalesce(valid_to, 'infinity'::date) > {{ business_date() }}
+),
+
+-- A bank entry that names several payouts pays them together: what each of them is known by leads to the one key.
+named_together as (
+    select distinct reconciliation, clearing_account, strong_key as merged_key
+    from items
+    where side = 'right' and strong_key like '%+%'
+),
+
+merged as (
+    select
+        reconciliation,
+        clearing_account,
+        left(merged_key, length(merged_key) - position('|' in reverse(merged_key)) + 1) || reference as strong_key,
+        min(merged_key) as merged_key
+    from named_together
+    cross join unnest(string_to_array(substring(merged_key from '[^|]*$'), '+')) as reference
+    group by reconciliation, clearing_account, left(merged_key, length(merged_key) - position('|' in reverse(merged_key)) + 1) || reference
 ),
 
 correction_keys as (
@@ -46,12 +64,16 @@ judged_0 as (
         items.item_key, items.reconciliation, items.side, items.amount_minor, items.currency, items.value_date,
         -- A currency without a calendar is held to calendar days.
         coalesce(days.business_day_no, items.value_date - date '2020-01-01') as day_no,
-        items.clearing_account, items.strong_key, items.weak_key,
+        items.clearing_account, coalesce(merged.merged_key, items.strong_key) as strong_key, items.weak_key, items.pool_key,
         'corrected' as rule_id,
         'corrected:' || md5(corrected.clearing_account || '|' || corrected.currency || '|' || corrected.strong_key) as group_id,
         case when corrected.strong_key is not null then 'paired' end as decision
     from items
     left join days on items.currency = days.currency and items.value_date = days.calendar_date
+    left join merged
+        on items.reconciliation = merged.reconciliation
+        and items.clearing_account = merged.clearing_account
+        and items.strong_key = merged.strong_key
     left join corrected
         on items.reconciliation = corrected.reconciliation
         and items.clearing_account = corrected.clearing_account
@@ -73,7 +95,7 @@ keyed_{{ pass }} as (
         rules.pairing,
         rules.window_business_days,
         rules.rule_id || '|' || clearing_account || '|'
-        || case rules.key_column when 'strong_key' then strong_key else weak_key end as key_value
+        || case rules.key_column when 'strong_key' then strong_key when 'weak_key' then weak_key when 'pool_key' then pool_key end as key_value
     from undecided_{{ pass - 1 }}
     left join rules
         on undecided_{{ pass - 1 }}.reconciliation = rules.reconciliation

@@ -13,6 +13,10 @@ bank_accounts as (
     select * from {{ ref('bank_accounts') }}
 ),
 
+currencies as (
+    select * from {{ ref('currencies') }}
+),
+
 -- What asks for no partner is shown as it was counted; what does, by what it changes.
 judged as (
     select
@@ -24,8 +28,12 @@ judged as (
         end as exclusion_reason,
         version_reason is null and has_stood as is_correction,
         case when version_reason is null then net_minor - prior_net_minor else 0 end as net_change_minor,
-        case when version_reason is null then fee_minor - prior_fee_minor else fee_minor end as fee_change_minor
+        case when version_reason is null then fee_minor - prior_fee_minor else fee_minor end as fee_change_minor,
+        gross_currency <> net_currency and gross_minor <> 0 as is_converted,
+        {{ round_half_even('gross_minor * exchange_rate * power(10::numeric, net_exponent.exponent - gross_exponent.exponent)') }} as converted_minor
     from lines
+    left join currencies as gross_exponent on lines.gross_currency = gross_exponent.currency
+    left join currencies as net_exponent on lines.net_currency = net_exponent.currency
 ),
 
 line_items as (
@@ -68,6 +76,9 @@ line_items as (
         -- A line that is nothing but a fee costs its net.
         case when item_type = 'fee' then case when version_reason is null then -net_change_minor else -net_minor end
             else fee_change_minor end as cost_minor,
+        -- The processor's own arithmetic: what it converted is the net and its fee together.
+        case when is_converted and not is_correction then net_minor + fee_minor - converted_minor end as fx_variance_minor,
+        is_converted and exchange_rate is null as is_rate_missing,
         processor, processor_account, batch_reference, net_currency, occurred_at, booked_date, batch_id, file_id, line_no, item_type
     from judged
 ),
@@ -129,10 +140,10 @@ final as (
         control_measure, control_count, control_minor, control_currency,
         amount_minor, currency, clearing_account, processor, processor_account,
         null::text as bank_account, null::text as merchant_id, null::text as market, null::text as method_type, null::text as network,
-        strong_key, weak_key,
+        strong_key, weak_key, null::text as pool_key,
         processor || '|' || processor_account || '|' || coalesce(batch_reference, 'none') || '|' || net_currency as batch_key,
         occurred_at, booked_date as value_date, expected_date, due_date,
-        cost_minor as fee_minor, net_currency as fee_currency,
+        cost_minor as fee_minor, net_currency as fee_currency, fx_variance_minor, is_rate_missing,
         intrinsic_code, correction_reason, exclusion_reason, false as is_reversal, batch_id, file_id, line_no
     from line_items
     union all
@@ -143,10 +154,10 @@ final as (
         'net_minor', line_count, net_minor, net_currency,
         amount_minor, net_currency, 'psp_balance:' || processor, processor, processor_account,
         null, null, null, null, null,
-        processor || '|' || processor_account || '|' || batch_reference || '|' || net_currency, null,
+        processor || '|' || processor_account || '|' || batch_reference || '|' || net_currency, null, null,
         processor || '|' || processor_account || '|' || batch_reference || '|' || net_currency,
         booked_at, booked_date, booked_date, booked_date + 3,
-        null, null,
+        null, null, null, false,
         case when exclusion_reason is null and is_correction then 'RETRO_CORRECTION' end,
         {{ correction_reason('exclusion_reason is null and is_correction') }}, exclusion_reason, false, batch_id, file_id, null
     from batch_totals
@@ -158,10 +169,10 @@ final as (
         'net_minor', 1, net_minor, net_currency,
         case when version_reason is null then payout_minor else net_minor end, net_currency, 'psp_balance:' || processor, processor, processor_account,
         bank_account, null, null, null, null,
-        processor || '|' || processor_account || '|' || coalesce(batch_reference, 'none') || '|' || net_currency, null,
+        processor || '|' || processor_account || '|' || coalesce(batch_reference, 'none') || '|' || net_currency, null, null,
         processor || '|' || processor_account || '|' || coalesce(batch_reference, 'none') || '|' || net_currency,
         booked_at, booked_date, null, null,
-        null, null,
+        null, null, null, false,
         case when is_correction then 'RETRO_CORRECTION' end, {{ correction_reason('is_correction') }}, version_reason,
         false, batch_id, file_id, line_no
     from payouts
@@ -175,10 +186,11 @@ final as (
         payouts.bank_account, null, null, null, null,
         payouts.processor || '|' || {{ normalised_reference('payouts.psp_reference') }},
         payouts.processor || '|' || payouts.bank_account || '|' || payouts.payout_minor,
+        payouts.processor || '|' || payouts.bank_account || '|' || payouts.net_currency || '|' || coalesce(expected_day.calendar_date, payouts.booked_date + 1),
         payouts.processor || '|' || payouts.processor_account || '|' || coalesce(payouts.batch_reference, 'none') || '|' || payouts.net_currency,
         payouts.booked_at, payouts.booked_date,
         coalesce(expected_day.calendar_date, payouts.booked_date + 1), coalesce(due_day.calendar_date, payouts.booked_date + 2),
-        null, null,
+        null, null, null, false,
         case when payouts.is_correction then 'RETRO_CORRECTION' end, {{ correction_reason('payouts.is_correction') }}, null,
         false, payouts.batch_id, payouts.file_id, payouts.line_no
     from payouts

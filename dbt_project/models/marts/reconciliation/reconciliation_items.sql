@@ -53,8 +53,8 @@ earlier_items as (
 pairs as (
     select
         group_id,
-        sum(amount_minor) filter (where side = 'left') as left_minor,
-        sum(amount_minor) filter (where side = 'right') as right_minor,
+        coalesce(sum(amount_minor) filter (where side = 'left'), 0) as left_minor,
+        coalesce(sum(amount_minor) filter (where side = 'right'), 0) as right_minor,
         min(currency) = max(currency) as is_one_currency
     from matches
     where decision = 'paired'
@@ -100,6 +100,7 @@ one_sided as (
     from items
     left join matches on items.item_key = matches.item_key and matches.decision = 'paired'
     where matches.item_key is null and items.side = 'right' and items.strong_key is not null and items.exclusion_reason is null
+        and not items.is_unlinked
 ),
 
 seen as (
@@ -151,7 +152,7 @@ coded as (
             when items.exclusion_reason is not null or items.is_future_dated then null
             -- Nothing is owed, so nobody answers.
             when items.side = 'left' and items.amount_minor = 0 and paired.group_id is null then null
-            when matches.rule_id = 'corrected' then null
+            when matches.rule_id in ('corrected', 'manual_force', 'manual_exclude') then null
 
             when paired.group_id is not null then case
                 when not paired.is_one_currency then 'CURRENCY_MISMATCH'
@@ -165,11 +166,12 @@ coded as (
                     when abs(paired.right_minor) < abs(paired.left_minor) then 'UNDER'
                     else 'OVER'
                 end
-                when kinds.checks_dates and (
+                -- Who links two items knows their dates.
+                when kinds.checks_dates and matches.rule_id <> 'manual_link' and (
                     paired.right_date < paired.left_date - 1
                     or paired.right_day_no > paired.expected_day_no + rules.window_business_days
                 ) then 'DATE_OUT_OF_WINDOW'
-                when abs(paired.fee_variance_minor) > rules.fee_tolerance_minor then 'FEE_VARIANCE'
+                when abs(paired.fee_variance_minor) > coalesce(rules.fee_tolerance_minor, 0) then 'FEE_VARIANCE'
                 when paired.has_uncontracted_fee then 'FEE_DATA_MISSING'
             end
 
@@ -214,7 +216,7 @@ judged as (
     select
         coded.*,
         case
-            when coded.exclusion_reason is not null or coded.is_future_dated then 'excluded'
+            when coded.exclusion_reason is not null or coded.is_future_dated or coded.rule_id = 'manual_exclude' then 'excluded'
             when coded.break_code is not null then 'open'
             when coded.group_id is not null then 'matched'
             else 'excluded'
@@ -235,6 +237,7 @@ final as (
         case
             when exclusion_reason is not null then exclusion_reason
             when is_future_dated then 'FUTURE_DATED'
+            when rule_id = 'manual_exclude' then 'MANUAL'
             when status = 'excluded' then 'NOTHING_TO_PAY'
         end as exclusion_reason,
         rule_id,

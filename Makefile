@@ -26,7 +26,7 @@ if [ -n "$$index" ] && [ -z "$${UV_DEFAULT_INDEX:-}" ]; then export UV_DEFAULT_I
 || { echo "installing with pip"; $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1); }
 endef
 
-.PHONY: help run up status test lint docs bench bench-extract bench-files faults fuzz requirements clean
+.PHONY: help run up status test lint docs bench bench-extract bench-files bench-match faults fuzz requirements clean
 
 help: ## show this help
 	@echo "Tieout: every payment tied out, from ledger to processor to bank, or explained."
@@ -54,7 +54,7 @@ lint: $(TESTED) ## ruff and mypy
 docs: $(RUNS) ## build the docs site into .tieout/docs
 	@$(BIN)/tieout docs
 
-bench: bench-extract bench-files ## every benchmark; one alone: make bench-extract ROWS=5000000 ROUNDS=3
+bench: bench-extract bench-files bench-match ## every benchmark; one alone: make bench-extract ROWS=5000000 ROUNDS=3
 
 bench-extract: $(TESTED) # against psql, dlt, sling and ingestr
 	@PYTHONPATH=plugins $(BIN)/python tests/bench/extract/bench.py --rows $(or $(ROWS),5000000) \
@@ -63,6 +63,11 @@ bench-extract: $(TESTED) # against psql, dlt, sling and ingestr
 bench-files: $(TESTED) # against a bare COPY of the same file
 	@PYTHONPATH=plugins $(BIN)/python tests/bench/files/bench.py --lines $(or $(ROWS),2000000) \
 	  --rounds $(or $(ROUNDS),3) --table tests/bench/files/results.md
+
+# MODE=speed: a million items with a million, against a join by hand; MODE=year: a day at the year's end against day 30.
+bench-match: $(TESTED) # planted breaks found again, against a full outer join and datacompy
+	@PYTHONPATH=plugins:. $(BIN)/python -m tests.bench.match --mode $(or $(MODE),match) --payments $(or $(PAYMENTS),100000) \
+	  --seeds $(or $(SEEDS),1,2,3,4,5) --draw $(or $(DRAW),5) $(if $(CLOSES),--closes $(CLOSES)) --rounds $(or $(ROUNDS),3)
 
 faults: $(TESTED) ## the long fault runs: late commits, full disks, capped memory, every failpoint by every fault
 	TIEOUT_FAULTS=long TIEOUT_LATE_COMMITS=10000 TIEOUT_CAPPED_ROWS=5000000 TIEOUT_CAPPED_LINES=1000000 \

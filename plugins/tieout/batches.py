@@ -6,12 +6,10 @@ batches with equal sums and other rows apart. Sums are integers, so their order 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import psycopg2
@@ -20,13 +18,13 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as Connection
 from psycopg2.extras import Json
 
+from tieout.digests import HEX_DIGITS, md5_sum
 from tieout.failpoints import Failpoint, reach
 from tieout.sources import BATCH_ID, FILE_ID, Table, raw_identifier
 
 # What ISO 4217 calls an amount without a currency: a null currency must not hide an amount from the totals.
 NO_CURRENCY = "XXX"
 KEY_SEPARATOR = "|"
-HEX_DIGITS = 15  # 60 bits: the largest whole number of hexadecimal digits that a bigint holds without its sign
 
 # Keys and rows are hashed as text: both sides must spell every type alike.
 SESSION_SPELLING = (
@@ -243,14 +241,7 @@ def key_hash_of(values: Iterable[object]) -> int:
 
     Takes text, whole numbers and dates, which read the same in Python and in SQL.
     """
-    return key_hash_of_columns([[value] for value in values])
-
-
-def key_hash_of_columns(columns: Sequence[Sequence[object]]) -> int:
-    """The sum of :func:`key_hash_of` over rows that are given by their key columns."""
-    texts = map(KEY_SEPARATOR.join, zip(*(map(str, column) for column in columns), strict=True))
-    md5 = partial(hashlib.md5, usedforsecurity=False)
-    return sum([int(md5(text.encode()).hexdigest()[:HEX_DIGITS], 16) for text in texts])
+    return md5_sum([KEY_SEPARATOR.join(map(str, values)).encode()])
 
 
 def compare_totals(table: Table, expected: Totals, found: Totals, expected_at: str, found_at: str) -> None:

@@ -136,7 +136,7 @@ def read_file(path: Path) -> dict[str, Any]:
     }
 
 
-def _discard(table: str, rows: Sequence[tuple[Any, ...]]) -> None:
+def _discard(table: str, rows: Any) -> None:
     """A sink for those who only count."""
 
 

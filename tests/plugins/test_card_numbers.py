@@ -10,13 +10,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import psycopg2
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg2 import sql
 
-from tieout.card_numbers import CardKey, CardKeyError, FreeText, is_card_number, luhn, mask, redact
+from tieout.card_numbers import CardKey, CardKeyError, is_card_number, luhn, mask, redact
 from tieout.extraction.card_masking import hmac_sha256_sql, masked
+from tieout.landing.free_text import FreeText
 from tieout.postgres import Cluster
 from tieout.sources import Column
 
@@ -232,13 +234,12 @@ def test_the_source_masks_as_python_does(source: Any, given_texts: list[str], wi
 def test_blocks_are_masked_as_their_texts_are(rows: list[tuple[str | None, str, str | None]], ids: bool) -> None:
     columns = [Column("note", "text", False, True), Column("record", "text", True, True)]
     free_text = FreeText([*columns, *([Column("psp_reference", "text", False)] if ids else [])], KEY)
-    block: list[Any] = [[row[at] for row in rows] for at in range(3 if ids else 2)]
-    free_text.mask(block)
+    block = free_text.masked([pa.array([row[at] for row in rows], pa.string()) for at in range(3 if ids else 2)])
     expected = [
         [text if text is None else mask(text, KEY, {row[2]} if ids and row[2] else ()) for text in row[:2]]
         for row in rows
     ]
-    assert [list(pair) for pair in zip(block[0], block[1], strict=True)] == [
+    assert [list(pair) for pair in zip(block[0].to_pylist(), block[1].to_pylist(), strict=True)] == [
         [one and one[0] for one in row] for row in expected
     ]
     assert free_text.rows == sum(any(one and one[1] for one in row) for row in expected)
@@ -249,8 +250,8 @@ def test_blocks_are_masked_as_their_texts_are(rows: list[tuple[str | None, str, 
 def test_the_id_of_a_line_stays_in_its_record() -> None:
     free_text = FreeText([Column("psp_reference", "text", False), Column("record", "text", True, True)], None)
     block = [[f"ch_{VISA}", VISA], [f"ch_{VISA},paid", f"{VISA},paid with 5555 5555 5555 4444"]]
-    free_text.mask(block)
-    assert block[1] == [f"ch_{VISA},paid", f"{VISA},paid with {{card 555555******4444}}"]
+    masked = free_text.masked(list(map(pa.array, block)))
+    assert masked[1].to_pylist() == [f"ch_{VISA},paid", f"{VISA},paid with {{card 555555******4444}}"]
     assert (free_text.rows, free_text.columns) == (1, {"record": 1})
 
 

@@ -11,13 +11,13 @@ import csv
 import json
 import os
 import re
-from collections.abc import Sequence
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import mt940
+import pyarrow as pa
 import pytest
 
 from tieout import files
@@ -137,7 +137,7 @@ def outcome(path: Path) -> dict[str, str]:
     """What the readers make of a file, under the keys of ``OUTCOME``; names out of the file are left out."""
     rows = 0
 
-    def count(table: str, some: Sequence[tuple[Any, ...]]) -> None:
+    def count(table: str, some: pa.RecordBatch) -> None:
         nonlocal rows
         rows += len(some)
 

@@ -17,7 +17,8 @@ from typing import Any
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
-from tieout.batches import HEX_DIGITS, Totals, fold_totals, hashed, key_text, totals_statement
+from tieout.batches import Totals, fold_totals, hashed, key_text, totals_statement
+from tieout.digests import HEX_DIGITS
 from tieout.extraction.copying import copy_rows
 from tieout.extraction.known_keys import EXAMPLES_MAX, row_text, rows_otherwise
 from tieout.extraction.shape import source_rows

@@ -7,19 +7,22 @@ with a debit and a credit column of which one is filled. Types are kept exactly 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from functools import lru_cache, partial
-from itertools import repeat
-from operator import add, mul, sub
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
-from typing import NoReturn
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from tieout.files.batches import Batches
+from tieout.files.columns import MinorUnits, by_distinct, exact_sum, first_of, or_none
 from tieout.files.lines import CsvFile, Header
-from tieout.files.proof import Rejected, SettlementLine, Sink, Tally, amount, as_line, bounded, or_none, refuse_amount
+from tieout.files.plain import Columns
+from tieout.files.proof import SCHEMAS, Rejected, Sink, Tally, refuse_amount
 from tieout.files.zones import OFFSETS, ZONE_REMEDY
-from tieout.money import AmountError, exact, to_minor_all
+from tieout.money import AmountError, exact
 
 PROCESSOR = "adyen"
 FEES = ("Commission (NC)", "Markup (NC)", "Scheme Fees (NC)", "Interchange (NC)")
@@ -37,14 +40,14 @@ PAYOUT = "merchantpayout"
 # A payout is announced as "TX2342222277XT batch 2, SomeAccount"; the bank statement echoes the first word.
 PAYOUT_REFERENCE = re.compile(r"(TX[0-9A-Za-z]+)\b")
 
-EPOCH, OFFSET_CHARS = datetime.fromtimestamp(0, UTC), len("+00:00")
+TIMESTAMP = r"^\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}$"
+# A line's columns, without what is added to every line.
+LINE = pa.schema(list(SCHEMAS["settlement_lines"])[:-2])
+
+# A bigint in it has room to grow.
+WIDE = pa.decimal128(19, 0)
 
 known_rate = lru_cache(maxsize=1 << 10)(exact)
-_MOMENT = r"\d{4}-\d{2}-\d{2} \d{2}:\d{2}:\d{2}"
-TIMESTAMP, MOMENTS = re.compile(_MOMENT, re.ASCII), re.compile(f"{_MOMENT}(?:,{_MOMENT})*+", re.ASCII)
-
-
-Pick = Callable[[list[str]], tuple[str, ...]]
 
 
 def recognises(header: list[str]) -> bool:
@@ -73,206 +76,172 @@ def _read(path: Path, tally: Tally) -> None:
     if source.cut:
         raise Rejected("the file ends within its header", line=line)
     tally.headers[source.text] = None
-    pick = header.picker((*REQUIRED, *BOOKED))
     batches = Batches(tally)
-    for block in source.blocks():
-        for lines in header.made(block, REQUIRED, BOOKED, partial(_lines, pick)):
-            tally.accounts.update([settlement.processor_account for settlement in lines])
-            for booked_at in {settlement.booked_at for settlement in lines}:
-                tally.seen(booked_at.date())
-            kinds = {kind for kind in {settlement.record_type for settlement in lines} if kind.lower() == PAYOUT}
-            payouts = [settlement.line_no for settlement in lines if settlement.record_type in kinds] if kinds else ()
-            batches.add_all(lines, payouts)
+    for lines, last_booked in header.made_by_column(source, REQUIRED, BOOKED, _lines):
+        tally.accounts.update(pc.unique(lines["processor_account"]).to_pylist())
+        tally.seen(last_booked.date())
+        kinds = [kind for kind in pc.unique(lines["record_type"]).to_pylist() if kind.lower() == PAYOUT]
+        payouts = pc.indices_nonzero(pc.is_in(lines["record_type"], pa.array(kinds, pa.string()))).to_pylist()
+        batches.add_block(lines, payouts)
     batches.close()
 
 
-def _lines(pick: Pick, rows: Sequence[tuple[int, list[str], str]]) -> list[SettlementLine]:
-    """Lines of the report, worked on by column.
+def _lines(columns: Columns) -> tuple[pa.RecordBatch, datetime]:
+    """Lines of the report, with the last moment that any was booked, in its own zone.
 
-    :param pick: gives the cells of ``REQUIRED`` and ``BOOKED``, in their order.
-    :raises Rejected: one of them cannot be read exactly or does not add up; of a single line the reason is its own.
+    :param columns: those of ``REQUIRED`` and ``BOOKED``.
+    :raises Rejected: a line cannot be read exactly or does not add up; of a single line the reason is its own.
     """
-    numbers, records, texts = zip(*rows, strict=True)
-    cells = list(map(pick, records))
-    (
-        accounts, originals, merchant_references, methods, created, zones, record_types, modifications, gross_names,
-        gross_debits, gross_credits, rates, net_currencies, net_debits, net_credits, commissions, markups, schemes,
-        interchanges, batches, booked, booked_zones,
-    ) = zip(*cells, strict=True)  # fmt: skip
-    if "" in accounts or "" in record_types or "" in net_currencies or "" in batches:
-        _refuse_blank(cells, numbers)
+    numbers, texts = columns.lines, columns.texts
+    cells = dict(zip((*REQUIRED, *BOOKED), columns.cells, strict=True))
+    for column in NEVER_BLANK:
+        if (wrong := first_of(pc.equal(cells[column], ""))) >= 0:
+            raise Rejected("value missing", line=numbers[wrong].as_py(), column=column)
+    net_currencies = cells["Net Currency"]
+    in_net = MinorUnits(net_currencies, PROCESSOR)
+    net = _signed(cells, in_net, numbers, NET)
+    fees = _added([_minor(cells, in_net, numbers, column) for column in FEES], numbers, FEES[0])
+    gross_names = cells["Gross Currency"]
+    gross_currencies = pc.if_else(pc.equal(gross_names, ""), net_currencies, gross_names)
+    gross = _signed(cells, MinorUnits(gross_currencies, PROCESSOR), numbers, GROSS)
     try:
-        net = _signed(net_debits, net_credits, net_currencies, numbers, NET)
-        fees = [0] * len(cells)
-        for parts in (commissions, markups, schemes, interchanges):
-            fees = list(map(add, fees, to_minor_all(parts, net_currencies, provider=PROCESSOR)))
-        gross_currencies = [gross or net for gross, net in zip(gross_names, net_currencies, strict=True)]
-        gross = _signed(gross_debits, gross_credits, gross_currencies, numbers, GROSS)
-        exchange_rates = [known_rate(rate) if rate else None for rate in rates]
-    except AmountError:
-        _refuse_amounts(cells, numbers)
-    bounded(max(fees), numbers[0], FEES[0])
-    bounded(min(fees), numbers[0], FEES[0])
-    either = list(map(add, gross_debits, gross_credits))
-    for position, texts_of_gross in enumerate(either) if "" in either else ():
-        if not texts_of_gross:
-            # Payouts and fees name a currency too, and have no gross; a line of a payment has one.
-            if originals[position] and gross_currencies[position] != net_currencies[position]:
-                raise Rejected(
-                    "the gross amount is missing, and the net is in another currency", line=numbers[position],
-                    column=" / ".join(GROSS), expected=f"an amount in {gross_currencies[position]}",
-                    found="blank cells",
-                )  # fmt: skip
-            gross[position] = bounded(net[position] + fees[position], numbers[position], NET[1])
-            gross_currencies[position] = net_currencies[position]
-    if list(map(sub, gross, fees)) != net:
-        _refuse_sums(numbers, gross, fees, net, gross_currencies, net_currencies)
-    psp_references = [own or original or None for own, original in zip(modifications, originals, strict=True)]
-    for kind in set(record_types):
-        if kind.lower() == PAYOUT:
-            for position, reference in enumerate(psp_references):
-                if record_types[position] == kind and reference and (match := PAYOUT_REFERENCE.match(reference)):
-                    psp_references[position] = match[1]
-    occurred_at = _instants(created, zones, numbers, CREATED)
-    booked_at = occurred_at
-    if booked.count("") < len(booked):
-        booked_at = _instants(booked, booked_zones, numbers, BOOKED, occurred_at)
-    columns = (
-        numbers, repeat(PROCESSOR), accounts, record_types, batches, psp_references, or_none(originals),
-        or_none(merchant_references), gross, gross_currencies, fees, net, net_currencies, exchange_rates,
-        or_none(methods), occurred_at, booked_at, texts,
-    )  # fmt: skip
-    return list(map(as_line, zip(*columns)))  # noqa: B905 - one of them is endless
+        rates = by_distinct(cells["Exchange Rate"], lambda text: known_rate(text) if text else None, Decimal)
+    except AmountError as error:
+        refuse_amount(error, numbers[0].as_py(), "Exchange Rate")
+    no_gross = pc.and_(*(pc.equal(cells[column], "") for column in GROSS))
+    if no_gross.true_count:
+        # Payouts and fees name a currency too, and have no gross; a line of a payment has one.
+        others = pc.and_(pc.not_equal(cells["Psp Reference"], ""), pc.not_equal(gross_currencies, net_currencies))
+        if (wrong := first_of(pc.and_(no_gross, others))) >= 0:
+            raise Rejected(
+                "the gross amount is missing, and the net is in another currency", line=numbers[wrong].as_py(),
+                column=" / ".join(GROSS), expected=f"an amount in {gross_currencies[wrong]}", found="blank cells",
+            )  # fmt: skip
+        own_net, own_fees = (pc.if_else(no_gross, amounts, 0) for amounts in (net, fees))
+        gross = pc.if_else(no_gross, _added([own_net, own_fees], numbers, NET[1]), gross)
+        gross_currencies = pc.if_else(no_gross, net_currencies, gross_currencies)
+    _refuse_sums(numbers, gross, fees, net, pc.equal(gross_currencies, net_currencies))
+    originals, modifications = cells["Psp Reference"], cells["Modification Reference"]
+    psp_references = or_none(pc.if_else(pc.equal(modifications, ""), originals, modifications))
+    created, occurred_at = _moments(cells, numbers, CREATED)
+    booked, booked_at = created, occurred_at
+    if pc.not_equal(cells[BOOKED[0]], "").true_count:
+        booked, booked_at = _moments(cells, numbers, BOOKED, (created, occurred_at))
+    return pa.RecordBatch.from_arrays(
+        [
+            numbers, pa.repeat(PROCESSOR, len(numbers)), cells["Merchant Account"], cells["Type"],
+            cells["Batch Number"], _of_payouts(cells["Type"], psp_references), or_none(originals),
+            or_none(cells["Merchant Reference"]), gross, gross_currencies, fees, net, net_currencies, rates,
+            or_none(cells["Payment Method"]), occurred_at, booked_at, texts,
+        ],
+        schema=LINE,
+    ), pc.max(booked).as_py()  # fmt: skip
+
+
+def _of_payouts(kinds: pa.StringArray, references: pa.StringArray) -> pa.StringArray:
+    """References, of payouts only the part that the bank echoes."""
+    payouts = [kind for kind in pc.unique(kinds).to_pylist() if kind.lower() == PAYOUT]
+    if not payouts:
+        return references
+    found = [
+        match[1] if kind in payouts and reference and (match := PAYOUT_REFERENCE.match(reference)) else reference
+        for kind, reference in zip(kinds.to_pylist(), references.to_pylist(), strict=True)
+    ]
+    return pa.array(found, pa.string())
+
+
+def _minor(cells: dict[str, pa.StringArray], read: MinorUnits, numbers: pa.Int64Array, column: str) -> pa.Int64Array:
+    try:
+        return read.of(cells[column])
+    except AmountError as error:
+        refuse_amount(error, numbers[0].as_py(), column)
+
+
+def _added(parts: Sequence[pa.Int64Array], numbers: pa.Int64Array, column: str) -> pa.Int64Array:
+    try:
+        return exact_sum(parts)
+    except AmountError as error:
+        refuse_amount(error, numbers[0].as_py(), column)
 
 
 def _signed(
-    debits: Sequence[str], credits: Sequence[str], currencies: Sequence[str], numbers: Sequence[int],
-    columns: tuple[str, str],
-) -> list[int]:  # fmt: skip
+    cells: dict[str, pa.StringArray], read: MinorUnits, numbers: pa.Int64Array, columns: tuple[str, str]
+) -> pa.Int64Array:
     """The amounts of a debit and a credit column, negative for a debit; 0 where both are blank.
 
-    :raises AmountError: one is no exact amount.
+    :raises Rejected: one is no exact amount, has a sign, or both columns are filled.
     """
-    debited, credited = (to_minor_all(texts, currencies, provider=PROCESSOR) for texts in (debits, credits))
-    for column, texts, minor in zip(columns, (debits, credits), (debited, credited), strict=True):
-        if min(minor) < 0:
-            position = minor.index(min(minor))
+    debited, credited = (_minor(cells, read, numbers, column) for column in columns)
+    for column, minor in zip(columns, (debited, credited), strict=True):
+        if (wrong := first_of(pc.less(minor, 0))) >= 0:
             raise Rejected(
                 "a sign in a debit or credit column",
-                line=numbers[position],
+                line=numbers[wrong].as_py(),
                 column=column,
                 expected="an unsigned amount",
-                found=texts[position],
+                found=cells[column][wrong].as_py(),
             )
-    if any(map(mul, debited, credited)):
-        position = next(n for n, pair in enumerate(zip(debited, credited, strict=True)) if all(pair))
+    if (wrong := first_of(pc.and_(pc.greater(debited, 0), pc.greater(credited, 0)))) >= 0:
         raise Rejected(
             "debit and credit on one line",
-            line=numbers[position],
+            line=numbers[wrong].as_py(),
             column=" / ".join(columns),
             expected="one of them",
-            found=f"{debits[position]} and {credits[position]}",
+            found=" and ".join(cells[column][wrong].as_py() for column in columns),
         )
-    return list(map(sub, credited, debited))
-
-
-def _refuse_blank(cells: Sequence[tuple[str, ...]], numbers: Sequence[int]) -> NoReturn:
-    for line, values in zip(numbers, cells, strict=True):
-        row = dict(zip(REQUIRED, values, strict=False))
-        for column in NEVER_BLANK:
-            if not row[column]:
-                raise Rejected("value missing", line=line, column=column)
-    raise AssertionError("a blank cell was refused and has a value")
-
-
-def _refuse_amounts(cells: Sequence[tuple[str, ...]], numbers: Sequence[int]) -> NoReturn:
-    """Name the first amount that is not exact.
-
-    :raises Rejected: always.
-    """
-    for line, values in zip(numbers, cells, strict=True):
-        row = dict(zip(REQUIRED, values, strict=False))
-        net_currency = row["Net Currency"]
-        for columns, currency in (((*NET, *FEES), net_currency), (GROSS, row["Gross Currency"] or net_currency)):
-            for column in columns:
-                if row[column]:
-                    amount(row[column], currency, line, column, provider=PROCESSOR)
-        try:
-            known_rate(row["Exchange Rate"] or "0")
-        except AmountError as error:
-            refuse_amount(error, line, "Exchange Rate")
-    raise AssertionError("an amount was refused and is exact")
+    return pc.subtract(credited, debited)
 
 
 def _refuse_sums(
-    numbers: Sequence[int], gross: Sequence[int], fees: Sequence[int], net: Sequence[int],
-    gross_currencies: Sequence[str], net_currencies: Sequence[str],
-) -> None:  # fmt: skip
-    """Refuse the first line of one currency that does not add up; of two currencies none can."""
-    for line, g, fee, n, gross_currency, net_currency in zip(
-        numbers, gross, fees, net, gross_currencies, net_currencies, strict=True
-    ):
-        if gross_currency == net_currency and g - fee != n:
-            raise Rejected(
-                "the line does not add up",
-                line=line,
-                column=" / ".join(NET),
-                expected=f"gross {g} less fees {fee} in minor units: {g - fee}",
-                found=str(n),
-            )
+    numbers: pa.Int64Array, gross: pa.Int64Array, fees: pa.Int64Array, net: pa.Int64Array, alike: pa.BooleanArray
+) -> None:
+    """Refuse the first line of one currency that does not add up; of two currencies none can.
+
+    :param alike: whether gross and net are in one currency.
+    """
+    # Sums that wrap around would agree where the numbers do not.
+    differs = pc.not_equal(pc.subtract(gross.cast(WIDE), fees.cast(WIDE)), net.cast(WIDE))
+    if (wrong := first_of(pc.and_(alike, differs))) >= 0:
+        g, fee, n = (amounts[wrong].as_py() for amounts in (gross, fees, net))
+        raise Rejected(
+            "the line does not add up",
+            line=numbers[wrong].as_py(),
+            column=" / ".join(NET),
+            expected=f"gross {g} less fees {fee} in minor units: {g - fee}",
+            found=str(n),
+        )
 
 
-def _instants(
-    texts: Sequence[str], zones: Sequence[str], numbers: Sequence[int], columns: tuple[str, str],
-    otherwise: Sequence[datetime] | None = None,
-) -> list[datetime]:  # fmt: skip
-    """Local times in the zones beside them; ``otherwise`` where the text is blank.
+def _moments(
+    cells: dict[str, pa.StringArray], numbers: pa.Int64Array, columns: tuple[str, str],
+    otherwise: tuple[pa.Array, pa.Array] | None = None,
+) -> tuple[pa.Array, pa.Array]:  # fmt: skip
+    """Local times, and the moments they are in the zones beside them; ``otherwise`` where the text is blank.
 
     :raises Rejected: one cannot be read.
     """
-    try:
-        # Lines follow each other in time: many have the same.
-        some = dict.fromkeys(texts)
-        if zones.count(zones[0]) == len(zones) and MOMENTS.fullmatch(",".join(some)):
-            # Written behind the time, the offset costs an eighth of what replace() takes.
-            offset = EPOCH.astimezone(OFFSETS[zones[0]]).isoformat()[-OFFSET_CHARS:]
-            known = {text: datetime.fromisoformat(text + offset) for text in some}
-            return list(map(known.__getitem__, texts))
-        return [
-            _instant(text, zone) if text or otherwise is None else otherwise[position]
-            for position, (text, zone) in enumerate(zip(texts, zones, strict=True))
-        ]
-    except (KeyError, ValueError):
-        for text, zone, line in zip(texts, zones, numbers, strict=True):
-            if text or otherwise is None:
-                _refuse_time(text, zone, line, columns)
-        raise
-
-
-def _refuse_time(text: str, zone: str, line: int, columns: tuple[str, str]) -> None:
-    """Refuse a time that cannot be read.
-
-    :raises Rejected: it cannot.
-    """
-    if zone not in OFFSETS:
+    texts, zones = (cells[column] for column in columns)
+    if otherwise is not None and (blank := pc.equal(texts, "")).true_count:
+        # What is not read is a time that can be.
+        texts, zones = pc.if_else(blank, "1970-01-01 00:00:00", texts), pc.if_else(blank, "UTC", zones)
+        read = _moments(dict(zip(columns, (texts, zones), strict=True)), numbers, columns)
+        return tuple(pc.if_else(blank, given, found) for given, found in zip(otherwise, read, strict=True))
+    encoded = zones.dictionary_encode()
+    names = encoded.dictionary.to_pylist()
+    if not OFFSETS.keys() >= set(names):
+        wrong = next(place for place, zone in enumerate(zones.to_pylist()) if zone not in OFFSETS)
         raise Rejected(
-            "unknown time zone",
-            line=line,
-            column=columns[1],
-            expected=f"one of {', '.join(sorted(OFFSETS))}",
-            found=zone,
-            remedy=ZONE_REMEDY,
-        )
+            "unknown time zone", line=numbers[wrong].as_py(), column=columns[1],
+            expected=f"one of {', '.join(sorted(OFFSETS))}", found=zones[wrong].as_py(), remedy=ZONE_REMEDY,
+        )  # fmt: skip
     try:
-        _instant(text, zone)
-    except ValueError:
+        if pc.match_substring_regex(texts, TIMESTAMP).false_count or pc.starts_with(texts, "0000").true_count:
+            raise pa.ArrowInvalid("no such time")
+        local = texts.cast(pa.timestamp("us"))
+    except pa.ArrowInvalid:
         raise Rejected(
-            "not a date and time", line=line, column=columns[0], expected="YYYY-MM-DD HH:MM:SS", found=text
-        ) from None
-
-
-@lru_cache(maxsize=1 << 12)
-def _instant(text: str, zone: str) -> datetime:
-    if not TIMESTAMP.fullmatch(text):
-        raise ValueError(text)
-    return datetime.fromisoformat(text).replace(tzinfo=OFFSETS[zone])
+            "not a date and time", line=numbers[0].as_py(), column=columns[0], expected="YYYY-MM-DD HH:MM:SS",
+            found=texts[0].as_py(),
+        ) from None  # fmt: skip
+    offsets = pa.array([OFFSETS[name].utcoffset(None) for name in names], pa.duration("us")).take(encoded.indices)
+    return local, pc.subtract(local, offsets).cast(pa.timestamp("us", "UTC"))

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from operator import attrgetter
 
-from tieout import money
-from tieout.files.proof import Document, Rejected, SettlementLine, Tally, sums_by
+import pyarrow as pa
+import pyarrow.compute as pc
 
-_Batch = tuple[str, str, str]
+from tieout import money
+from tieout.files.columns import sums_by
+from tieout.files.proof import Document, Rejected, SettlementLine, Tally
+
+_Batch = tuple[str, str | None, str]
 _BATCH = attrgetter("processor_account", "batch_reference", "net_currency")
-_CURRENCY, _NET = attrgetter("net_currency"), attrgetter("net_minor")
+LINES = "settlement_lines"
 
 
 class Batches:
@@ -28,10 +32,11 @@ class Batches:
         self, line: SettlementLine, is_payout: bool, document: Document | None = None, known_by: str | None = None
     ) -> None:
         """Send a line on and count it into its batch; lines outside any batch are only sent on."""
-        self.add_all(
-            [line], [line.line_no] if is_payout else (), [document] if document else None,
-            [known_by] if known_by else None,
-        )  # fmt: skip
+        batch = _BATCH(line)
+        self._count(batch, 1, line.net_minor)
+        if is_payout:
+            self._note_payout(batch, line.line_no)
+        self._tally.emit(LINES, line, document or self._document(batch), known_by)
 
     def add_all(
         self,
@@ -43,22 +48,52 @@ class Batches:
         """:meth:`add` for lines that follow each other; ``payouts`` are the numbers of those that pay out."""
         if not lines:
             return
+        of_lines: list[_Batch] = list(map(_BATCH, lines))
+        sums: dict[_Batch, list[int]] = {}
+        for batch, line in zip(of_lines, lines, strict=True):
+            counted = sums.setdefault(batch, [0, 0])
+            counted[0] += 1
+            counted[1] += line.net_minor
+            if line.line_no in payouts:
+                self._note_payout(batch, line.line_no)
+        for batch, (count, minor) in sums.items():
+            self._count(batch, count, minor)
+        if documents is None:
+            own = {batch: self._document(batch) for batch in sums}
+            documents = list(map(own.__getitem__, of_lines))
+        self._tally.emit_all(LINES, lines, documents, known_by)
+
+    def add_block(self, block: pa.RecordBatch, payouts: Sequence[int]) -> None:
+        """:meth:`add` for a block of lines, all of them in a batch; ``payouts`` are places of those that pay out."""
+        account, batch, currency = (block[name] for name in ("processor_account", "batch_reference", "net_currency"))
+        # No text of a file holds what joins them.
+        names = pc.binary_join_element_wise(account, batch, currency, "\0")
+        for name, count, minor in sums_by(names, block["net_minor"]):
+            self._count(_named(name), count, minor)
+        for place in payouts:
+            self._note_payout(_named(names[place].as_py()), block["line_no"][place].as_py())
+        encoded = names.dictionary_encode()
+        documents = [self._document(_named(name)) for name in encoded.dictionary.to_pylist()]
+        identities, numbers = (pa.array([each and each[at] for each in documents]) for at in (1, 2))
+        self._tally.emit_block(LINES, block, identities.take(encoded.indices), numbers.take(encoded.indices))
+
+    def _count(self, batch: _Batch, lines: int, minor: int) -> None:
         tally = self._tally
-        tally.entries += len(lines)
-        for currency, (_, minor) in sums_by(_CURRENCY, _NET, lines):
-            tally.add(currency, minor)
-        batches: dict[_Batch, Document] = {}
-        for key, (_, minor) in sums_by(_BATCH, _NET, lines):
-            account, batch, currency = key
-            if batch is not None:
-                self._sums[key] = self._sums.get(key, 0) + minor
-                if documents is None:
-                    batches[key] = tally.document("settlement_batch", tally.origin, account, batch, currency)
+        tally.entries += lines
+        tally.add(batch[2], minor)
+        if batch[1] is not None:
+            self._sums[batch] = self._sums.get(batch, 0) + minor
         tally.statements = len(self._sums)
-        for line in lines if payouts else ():
-            if line.line_no in payouts and line.batch_reference is not None:
-                self._payout_lines[line.processor_account, line.batch_reference, line.net_currency] = line.line_no
-        tally.emit_all("settlement_lines", lines, documents or list(map(batches.get, map(_BATCH, lines))), known_by)
+
+    def _note_payout(self, batch: _Batch, line: int) -> None:
+        if batch[1] is not None:
+            self._payout_lines[batch] = line
+
+    def _document(self, batch: _Batch) -> Document | None:
+        account, reference, currency = batch
+        if reference is None:
+            return None
+        return self._tally.document("settlement_batch", self._tally.origin, account, reference, currency)
 
     def close(self) -> None:
         """Prove the batches that have a payout record; the file is proven when every batch has one.
@@ -81,3 +116,8 @@ class Batches:
             expected="a sum of 0",
             found=money.to_text(off[key], currency, provider=tally.origin),
         )
+
+
+def _named(name: str | None) -> _Batch:
+    account, batch, currency = str(name).split("\0")
+    return account, batch, currency

@@ -12,13 +12,16 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import pyarrow as pa
+
+from tieout.files.plain import Columns, columns_of
 from tieout.files.proof import Rejected
 
 LINE_LIMIT = 1 << 20  # characters; the widest real report line is a few thousand
 WHOLE_FILE_LIMIT = 128 << 20  # bytes; files that are held in memory: a bank's statements
-CHUNK_BYTES = 1 << 16
+CHUNK_BYTES = 1 << 19
 # Records are worked on by the block: enough of them to spread what a block costs, few enough to stay in the cache.
-BLOCK_RECORDS = 256
+BLOCK_RECORDS = 1024
 
 Made = TypeVar("Made")
 
@@ -53,6 +56,10 @@ class CsvFile:
         self._quoted = quoted
         self._begins = 1
         self._unended = False
+        self._read = self._texts()
+        self._given_back: list[tuple[str, Rejected | None]] = []
+        self._problem: Rejected | None = None
+        self._failure: Rejected | csv.Error | None = None
         self._records = self._reader(self._lines())
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
@@ -77,24 +84,62 @@ class CsvFile:
             return block.lines[0], block.records[0]
         raise Rejected("no line with text", expected="a header line", found="blank lines")
 
+    def columns(self, width: int, wanted: Sequence[int]) -> Iterator[Columns | Block]:
+        """The records by column where their text is plain and they are so wide, else by the block.
+
+        :param wanted: as :func:`tieout.files.plain.columns_of`.
+        :raises Rejected: as :meth:`blocks`.
+        """
+        self._put_back()
+        while True:
+            if not (self._raw or self._given_back or self._problem) and (read := next(self._read, None)):
+                self._given_back.append(read)
+            size = len(self._raw)
+            if not self._raw and self._given_back:
+                text, problem = self._given_back[-1]
+                if problem is None:
+                    found = columns_of(text, self._begins, self._delimiter, self._quoted, width, wanted)
+                    if found is not None:
+                        self._given_back.pop()
+                        self._begins += len(found.lines)
+                        yield found
+                        continue
+                size = text.count("\n") + 1
+            # No further than this text goes: the next may be plain.
+            block = self._block(min(size or 1, BLOCK_RECORDS))
+            if block is None:
+                return
+            yield block
+
+    def _put_back(self) -> None:
+        """Have the lines of which no record was given read anew."""
+        if self._raw or self._problem:
+            self._given_back.append(("".join(self._raw), self._problem))
+            self._raw.clear()
+            self._problem = None
+            self._records = self._reader(self._lines())
+
     def blocks(self, size: int = BLOCK_RECORDS) -> Iterator[Block]:
         """The records by the block of at most ``size``.
 
         :raises Rejected: as above, after the records before the break were given.
         """
-        failure: Rejected | csv.Error | None = None
-        while failure is None:
+        while block := self._block(size):
+            yield block
+
+    def _block(self, size: int) -> Block | None:
+        while self._failure is None:
             records: list[list[str]] = []
             consumed = self._records.line_num
             try:
                 records.extend(islice(self._records, size))
             except (Rejected, csv.Error) as error:
-                failure = error
+                self._failure = error
             if not records:
                 break
             consumed = self._records.line_num - consumed
             lines: Sequence[int]
-            if failure is None and consumed == len(records):
+            if self._failure is None and consumed == len(records):
                 lines = range(self._begins, self._begins + consumed)
                 texts = [text.rstrip("\r\n") for text in self._raw[:consumed]]
             else:
@@ -107,11 +152,12 @@ class CsvFile:
                 lines, texts = [lines[position] for position in kept], [texts[position] for position in kept]
                 records = [records[position] for position in kept]
             if records:
-                yield Block(lines, records, texts, cut)
-        if isinstance(failure, csv.Error):
-            raise Rejected("broken CSV", line=self._begins, found=str(failure))
-        if failure is not None:
-            raise failure
+                return Block(lines, records, texts, cut)
+        if isinstance(self._failure, csv.Error):
+            raise Rejected("broken CSV", line=self._begins, found=str(self._failure))
+        if self._failure is not None:
+            raise self._failure
+        return None
 
     def _told_apart(self, count: int) -> tuple[list[int], list[str], int]:
         """Where records begin and what text is whose, where some go over several lines; and how many lines all have."""
@@ -134,18 +180,19 @@ class CsvFile:
 
     def _lines(self) -> Iterator[str]:
         """The lines as they stand, with their ends; each is remembered until the record that it is part of is given."""
-        number = 0
-        for text, problem in self._texts():
+        while read := self._given_back.pop() if self._given_back else next(self._read, None):
+            text, problem = read
             # The line ends of a file opened for csv: a lone carriage return is one, too.
             lines = StringIO(text, newline="").readlines()
             if "\0" in text:
                 del lines[next(position for position, line in enumerate(lines) if "\0" in line) :]
                 problem = Rejected("NUL in text", expected="text without NUL characters")
-            number += len(lines)
             self._raw += lines
+            self._problem = problem
+            last = self._begins + len(self._raw)
             yield from lines
             if problem is not None:
-                problem.line = number + 1
+                problem.line = last
                 raise problem
 
     def _texts(self) -> Iterator[tuple[str, Rejected | None]]:
@@ -246,6 +293,35 @@ class Header:
             together.append(make(list(self.rows(block, needed, read))))
         yield from together or (make([row]) for row in self.rows(block, needed, read))
 
+    def made_by_column(
+        self,
+        source: CsvFile,
+        needed: Iterable[str],
+        read: Iterable[str],
+        make: Callable[[Columns], Made],
+    ) -> Iterator[Made]:
+        """What ``make`` makes of the columns of a report, those needed and then those read, block by block.
+
+        Where it refuses a block, of its halves, down to the one record: so the first wrong one is named, and what
+        stands before it is counted.
+        """
+        names = (*needed, *read)
+        pick = self.picker(names)
+        width = len(self.names)
+        wanted = [self.positions.get(name, width) for name in names]
+
+        def make_rows(rows: Sequence[tuple[int, list[str], str]]) -> list[Made]:
+            numbers, records, texts = zip(*rows, strict=True)
+            cells = tuple(pa.array(values, pa.string()) for values in zip(*map(pick, records), strict=True))
+            return [make(Columns(pa.array(numbers, pa.int64()), cells, pa.array(texts, pa.string())))]
+
+        for found in source.blocks() if self._nameless else source.columns(width, wanted):
+            if isinstance(found, Columns):
+                yield from _made_in_halves(found, make)
+            else:
+                for made in self.made(found, needed, read, make_rows):
+                    yield from made
+
     def fitted(self, cells: list[str], line: int, last_needed: int, cut: bool) -> list[str]:
         """The record's cells, one a column: blank trailing cells may be missing or be too many.
 
@@ -275,6 +351,19 @@ class Header:
                 "cells missing", line=line, expected=f"at least {last_needed + 1} cells", found=f"{len(cells)} cells"
             )
         return cells + [""] * (width - len(cells))
+
+
+def _made_in_halves(columns: Columns, make: Callable[[Columns], Made]) -> Iterator[Made]:
+    try:
+        made = make(columns)
+    except Rejected:
+        count = len(columns.lines)
+        if count == 1:
+            raise
+        yield from _made_in_halves(columns.slice(0, count // 2), make)
+        yield from _made_in_halves(columns.slice(count // 2, count - count // 2), make)
+    else:
+        yield made
 
 
 def _without_mark(encoding: str) -> str:

@@ -7,22 +7,25 @@ with what arrived in ``raw``.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
-from operator import add, itemgetter
 from typing import Any, NamedTuple, NoReturn
 
-from tieout.card_numbers import redact, redacted
+import pyarrow as pa
+
+from tieout.digests import md5_hex
+from tieout.files import columns as file_columns
+from tieout.files.columns import ARROW_TYPES, UnstorableText, as_bytes, sums_by, value_types
 from tieout.money import AmountError, in_range, to_minor, whole_number
 
 Row = tuple[Any, ...]
-Sink = Callable[[str, Sequence[Row]], None]
+# Takes rows of a raw table, in its schema of :data:`SCHEMAS`.
+Sink = Callable[[str, pa.RecordBatch], None]
 
 CALENDAR_DAY = re.compile(r"(\d{4})-(\d{2})-(\d{2})", re.ASCII)
 
@@ -139,25 +142,19 @@ AMOUNTS = {
     "bank_entries": {"amount_minor": "currency"},
     "fx_rates": {},
 }
-_LINE_PARTS = itemgetter(
-    *(
-        SettlementLine._fields.index(name)
-        for name in (
-            "processor", "processor_account", "record_type", "psp_reference", "original_psp_reference",
-            "merchant_reference", "gross_currency", "net_currency",
-        )
+_ADDED_TYPES = {"document_no": int, "row_key": str}
+# A block of each table as the sink gets it; decimals are exact text.
+SCHEMAS: dict[str, pa.Schema] = {
+    table: pa.schema(
+        [
+            *((name, ARROW_TYPES[value]) for name, value in value_types(kind).items()),
+            *((name, ARROW_TYPES[_ADDED_TYPES[name]]) for name in ADDED[table]),
+        ]
     )
-)  # fmt: skip
-_ACCOUNT_OF = itemgetter(*map(SettlementLine._fields.index, ("processor", "processor_account")))
-_MERCHANT_REFERENCE = SettlementLine._fields.index("merchant_reference")
-_MD5 = partial(hashlib.md5, usedforsecurity=False)
-_POSITIONS = {
-    table: tuple(
-        (measure, ROW_TYPES[table]._fields.index(measure), ROW_TYPES[table]._fields.index(currency))
-        for measure, currency in amounts.items()
-    )
-    for table, amounts in AMOUNTS.items()
+    for table, kind in ROW_TYPES.items()
 }
+# Rows that a reader gives one by one go on so many at once, or fewer where their records are long.
+PASSED_ON_ROWS, PASSED_ON_CHARS = 512, 1 << 18
 
 
 @dataclass(frozen=True)
@@ -255,36 +252,94 @@ class Tally:
         self.signed_sum: dict[str, int] = {}
         self.exact_sum: dict[str, Decimal] = {}
         self._sink = sink
+        self._waiting: dict[str, tuple[list[Row], list[Document | None], list[str | None]]] = {}
+        self._waiting_chars = 0
+        self._given: dict[str, int] = {}
         self._totals: dict[tuple[str, str, str], list[int]] = {}
         self._documents: dict[tuple[str, str], Document] = {}
 
-    def emit(self, table: str, row: Row, document: Document | None = None) -> None:
-        """Send one row to the sink with what ``ADDED`` says, and add its amounts to the control totals.
+    def emit(self, table: str, row: Row, document: Document | None = None, known_by: str | None = None) -> None:
+        """Count a row and send it to the sink with what ``ADDED`` says, soon, together with others.
 
         ``document`` is the one the row is part of; a bank's rows always are, a settlement line may be in none.
+        ``known_by`` is told at :func:`row_keys`.
         """
-        self.emit_all(table, [row], [document])
+        rows, documents, known = self._waiting.setdefault(table, ([], [], []))
+        rows.append(row)
+        documents.append(document)
+        known.append(known_by)
+        self._waiting_chars += len(row[-1]) if type(row[-1]) is str else 0
+        if len(rows) >= PASSED_ON_ROWS or self._waiting_chars >= PASSED_ON_CHARS:
+            self.pass_on()
+
+    def pass_on(self) -> None:
+        """Send on what waits to be sent together."""
+        waiting, self._waiting, self._waiting_chars = self._waiting, {}, 0
+        for table, (rows, documents, known_by) in waiting.items():
+            self.emit_all(table, rows, documents, known_by)
 
     def emit_all(
         self,
         table: str,
         rows: Sequence[Row],
         documents: Sequence[Document | None],
-        known_by: Sequence[str] | None = None,
+        known_by: Sequence[str | None] | None = None,
     ) -> None:
-        """:meth:`emit` for rows that follow each other, each with its document; ``known_by`` as :func:`row_keys`."""
-        for measure, position, currency_position in _POSITIONS[table]:
-            for currency, (carrying, minor) in sums_by(itemgetter(currency_position), itemgetter(position), rows):
-                total = self._totals.setdefault((table, measure, currency), [0, 0])
+        """:meth:`emit` for rows that follow each other, each with its document.
+
+        :raises Rejected: a text is no valid Unicode, or a number is beyond the range of a bigint.
+        """
+        self.pass_on()
+        try:
+            block = block_of(table, rows)
+        except UnstorableText as error:
+            row = self._given.get(table, 0) + error.row
+            raise Rejected(f"{table}, row {row}: text is no valid Unicode") from error
+        except OverflowError as error:
+            raise Rejected(f"a number of {table} is beyond the range of a bigint") from error
+        alone = None
+        if table == "settlement_lines" and None in documents:
+            moments = [SettlementLine._fields.index(name) for name in ("occurred_at", "booked_at")]
+            alone = pa.array(
+                [
+                    "\0".join(str(row[at]) for at in moments) if document is None else None
+                    for row, document in zip(rows, documents, strict=True)
+                ],
+                pa.string(),
+            )
+        self.emit_block(
+            table, block,
+            pa.array([document[1] if document else "" for document in documents], pa.string()),
+            pa.array([document[2] if document else None for document in documents], pa.int64()),
+            alone, None if known_by is None else pa.array(known_by, pa.string()),
+        )  # fmt: skip
+
+    def emit_block(
+        self,
+        table: str,
+        block: pa.RecordBatch,
+        documents: pa.StringArray,
+        numbers: pa.Int64Array,
+        alone: pa.StringArray | None = None,
+        known_by: pa.StringArray | None = None,
+    ) -> None:
+        """:meth:`emit` for a block of rows, which has not yet what ``ADDED`` says.
+
+        :param documents: the identity of each row's document, blank for none.
+        :param numbers: its number in the file, None for none.
+        :param alone: see :func:`row_keys`, as ``known_by``.
+        """
+        for measure, currency_column in AMOUNTS[table].items():
+            for currency, carrying, minor in sums_by(block[currency_column], block[measure]):
+                total = self._totals.setdefault((table, measure, str(currency)), [0, 0])
                 total[0] += carrying
                 total[1] += minor
-        keys = row_keys(table, rows, documents, known_by)
-        if table == "settlement_lines":
-            numbers = [document and document[2] for document in documents]
-            rows = list(map(add, rows, zip(numbers, keys, strict=True)))
-        elif ADDED[table]:
-            rows = list(map(add, rows, zip(keys, strict=True)))
-        self._sink(table, rows)
+        added: dict[str, pa.Array] = {"document_no": numbers}
+        if "row_key" in ADDED[table]:
+            added["row_key"] = pa.array(row_keys(table, block, documents, alone, known_by), pa.string())
+        arrays = [*block.columns, *(added[name] for name in ADDED[table])]
+        self._given[table] = self._given.get(table, 0) + block.num_rows
+        self._sink(table, pa.RecordBatch.from_arrays(arrays, schema=SCHEMAS[table]))
 
     def add(self, currency: str, minor: int, exact: Decimal | None = None) -> None:
         """Add one entry's amount to the sums that the file is known by."""
@@ -311,7 +366,8 @@ class Tally:
         return known is document
 
     def reading(self) -> Reading:
-        """The reading as it stands."""
+        """The reading as it stands, once everything was sent on."""
+        self.pass_on()
         return Reading(
             format=self.format,
             origin=self.origin,
@@ -329,66 +385,37 @@ class Tally:
         )
 
 
-def sums_by(
-    group: Callable[[Row], Any], amount: Callable[[Row], int | None], rows: Sequence[Row]
-) -> Iterable[tuple[Any, tuple[int, int]]]:
-    """For each group of the rows: how many of them carry the amount, and its sum; nothing where none does."""
-    groups, amounts = list(map(group, rows)), list(map(amount, rows))
-    if None not in amounts and groups and groups.count(groups[0]) == len(groups):
-        return [(groups[0], (len(amounts), sum(amounts)))]  # type: ignore[arg-type]
-    found: dict[Any, tuple[int, int]] = {}
-    for each, minor in zip(groups, amounts, strict=True):
-        if minor is not None:
-            carrying, total = found.get(each, (0, 0))
-            found[each] = (carrying + 1, total + minor)
-    return found.items()
+def block_of(table: str, rows: Sequence[Row]) -> pa.RecordBatch:
+    """Rows of a table as a block: what a reader says of them, or all that the sink gets.
+
+    :raises Exception: as :func:`tieout.files.columns.arrays_of`.
+    """
+    kind, schema = ROW_TYPES[table], SCHEMAS[table]
+    types = list(value_types(kind).values())
+    types += [_ADDED_TYPES[name] for name in ADDED[table] if rows and len(rows[0]) > len(types)]
+    return pa.RecordBatch.from_arrays(file_columns.arrays_of(rows, types), schema=pa.schema(list(schema)[: len(types)]))
 
 
 def row_keys(
     table: str,
-    rows: Sequence[Row],
-    documents: Sequence[Document | None],
-    known_by: Sequence[str] | None = None,
+    block: pa.RecordBatch,
+    documents: pa.StringArray,
+    alone: pa.StringArray | None = None,
+    known_by: pa.StringArray | None = None,
 ) -> list[str]:
     """For each row MD5 in hex of what it is within its document: what a later version of that has in common with it.
 
     Two rows that are alike have the same key, and their order in the file tells them apart. Card numbers that people
     typed are masked first: a digest of parts that are known otherwise would give them away. ``known_by`` are ids that
-    the processor gives no other settlement line of the account: with them a line is itself in whatever document.
+    the processor gives no other settlement line of the account, None for a line without: with one a line is itself in
+    whatever document.
+    ``alone`` are, of lines in no document, the moments as the file gives them, None for the others.
     """
-    texts = []
-    if known_by is not None:
-        texts = ["\0".join((*_ACCOUNT_OF(row), each)) for row, each in zip(rows, known_by, strict=True)]
-    elif table == "settlement_lines":
-        merchants = redacted([row[_MERCHANT_REFERENCE] or "" for row in rows])
-        for row, document, merchant in zip(rows, documents, merchants, strict=True):
-            processor, account, record_type, psp, original, _, gross_currency, net_currency = _LINE_PARTS(row)
-            text = (
-                f"{processor}\0{account}\0{document[1] if document else ''}\0{gross_currency}\0{net_currency}\0"
-                f"{record_type}\0{psp or ''}\0{original or ''}\0{merchant}"
-            )
-            if not (psp or original or merchant):
-                line = SettlementLine(*row)
-                text += f"\0{line.gross_minor}\0{line.net_minor}"
-            if document is None:
-                # Nothing says that another file's line takes the place of this one: only the very same line is it.
-                line = SettlementLine(*row)
-                amounts = f"{line.gross_minor}\0{line.fee_minor}\0{line.net_minor}"
-                text += f"\0{line.occurred_at}\0{line.booked_at}\0{amounts}"
-            texts.append(text)
-    elif table == "bank_entries":
-        for row, document in zip(rows, documents, strict=True):
-            entry = BankEntry(*row)
-            parts = (
-                entry.bank_account, entry.currency, document[1] if document else "", entry.amount_minor,
-                entry.booking_date, entry.value_date, entry.is_reversal, entry.bank_reference,
-                redact(entry.customer_reference or ""), redact(entry.remittance or ""),
-            )  # fmt: skip
-            # No text of a file may hold what joins them.
-            texts.append("\0".join(["" if part is None else str(part) for part in parts]))
-    else:
-        texts = [document[1] if document else "" for document in documents]
-    return [_MD5(text.encode()).hexdigest() for text in texts]
+    if table == "settlement_lines":
+        return file_columns.line_keys(block, documents, alone, known_by)
+    if table == "bank_entries":
+        return file_columns.entry_keys(block, documents)
+    return md5_hex(as_bytes(documents))
 
 
 def joined_identity(parts: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from psycopg2.extensions import connection as Connection
 
 from tieout import files
 from tieout.batches import Totals, TotalsMismatchError, loading_transaction, open_batch, seal_batch
-from tieout.card_numbers import CardKey, FreeText, redact
+from tieout.card_numbers import CardKey, redact
 from tieout.failpoints import Failpoint, FailpointReached, reach
 from tieout.landing import archives, continuity, documents
 from tieout.landing import register as file_register
@@ -38,6 +38,7 @@ from tieout.landing.arrivals import (
     storable,
     walk,
 )
+from tieout.landing.free_text import FreeText
 from tieout.landing.register import BusyError, Entry, HeldFile, Status, file_transaction
 from tieout.landing.spool import CHUNK_BYTES, CopyPipe, RefusedContent, Spools
 from tieout.load_notes import note
@@ -357,7 +358,7 @@ class _Load:
 
     def ids(self, table: Table) -> bytes:
         """What each row of COPY's text begins with."""
-        return f"{self.open(table)}\t{self.enter()}\t".encode()
+        return f"{self.open(table)}\t{self.enter()}".encode()
 
     def pipe(self, table: Table) -> CopyPipe:
         """COPY of a table's rows while they are read."""

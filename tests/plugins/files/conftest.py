@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from tests.plugins.rows import rows_of
 from tieout import files
-from tieout.files.proof import COLUMNS
 
 FIXTURES = Path(__file__).parent / "fixtures"
-ROWS: dict[str, Any] = {table: namedtuple(table, columns) for table, columns in COLUMNS.items()}  # type: ignore[misc]
 
 
 class Outcome(NamedTuple):
@@ -46,7 +44,7 @@ def read(tmp_path: Path) -> Callable[[str | bytes], Outcome]:
         rows: dict[str, list[Any]] = {}
 
         def take(table: str, some: Any) -> None:
-            rows.setdefault(table, []).extend(map(ROWS[table]._make, some))
+            rows.setdefault(table, []).extend(rows_of(table, some))
 
         try:
             reading = files.read(path, take)

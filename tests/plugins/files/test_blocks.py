@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.plugins.rows import rows_of
 from tieout import files
 from tieout.files import lines
 from tieout.files.lines import CsvFile
@@ -78,7 +79,7 @@ def test_what_breaks_is_named_by_its_line_after_the_records_before(
 def outcome(path: Path) -> tuple[list[Any], Any, Any]:
     rows: list[Any] = []
     try:
-        reading = files.read(path, lambda table, some: rows.extend((table, *row) for row in some))
+        reading = files.read(path, lambda table, some: rows.extend((table, *row) for row in rows_of(table, some)))
     except files.Rejected as rejected:
         return rows, rejected.reading, (rejected.reason, rejected.line, rejected.column, rejected.found)
     return rows, reading, None

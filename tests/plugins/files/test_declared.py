@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.plugins.rows import rows_of
 from tieout.files import declared
 from tieout.files.declaration import DeclarationError, load
-from tieout.files.proof import COLUMNS, Rejected
-
-Line = namedtuple("Line", COLUMNS["settlement_lines"])  # type: ignore[misc]
+from tieout.files.proof import Rejected
 
 
 def brief(row: Any) -> tuple[Any, ...]:
@@ -246,7 +244,7 @@ def read_new(folder: Path, content: str, changes: dict[str, Any] | None = None) 
     path = folder / "report"
     path.write_bytes(content.encode("latin-1"))
     rows: list[Any] = []
-    tally = declared.read(load(folder / "new.yml"), path, lambda table, new: rows.extend(map(Line._make, new)))
+    tally = declared.read(load(folder / "new.yml"), path, lambda table, new: rows.extend(rows_of(table, new)))
     return rows, tally.reading()
 
 

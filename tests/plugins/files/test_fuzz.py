@@ -29,6 +29,7 @@ from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
 
 from tests.plugins.files import mutators
+from tests.plugins.rows import rows_of
 from tieout import files
 from tieout.files.proof import ADDED, AMOUNTS, COLUMNS, ROW_TYPES
 from tieout.money import BIGINT_MAX, BIGINT_MIN
@@ -100,7 +101,7 @@ def read(content: bytes, folder: Path) -> Outcome:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with bounded(SECONDS_MAX):
         try:
-            reading = files.read(path, lambda table, batch: rows.extend((table, row) for row in batch))
+            reading = files.read(path, lambda table, batch: rows.extend((table, row) for row in rows_of(table, batch)))
             outcome = Outcome(rows, reading, None)
         except files.Rejected as rejected:
             outcome = Outcome(rows, None, rejected)

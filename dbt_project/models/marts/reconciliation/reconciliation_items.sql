@@ -61,8 +61,8 @@ earlier_items as (
 pairs as (
     select
         group_id,
-        sum(amount_minor) filter (where side = 'left') as left_minor,
-        sum(amount_minor) filter (where side = 'right') as right_minor,
+        coalesce(sum(amount_minor) filter (where side = 'left'), 0) as left_minor,
+        coalesce(sum(amount_minor) filter (where side = 'right'), 0) as right_minor,
         min(currency) = max(currency) as is_one_currency,
         min(rule_id) as rule_id,
         min(currency) as currency
@@ -136,6 +136,7 @@ one_sided as (
     from items
     left join matches on items.item_key = matches.item_key and matches.decision = 'paired'
     where matches.item_key is null and items.side = 'right' and items.strong_key is not null and items.exclusion_reason is null
+        and not items.is_unlinked
 ),
 
 seen as (
@@ -192,7 +193,7 @@ coded as (
             when items.exclusion_reason is not null or items.is_future_dated then null
             -- Nothing is owed, so nobody answers.
             when items.side = 'left' and items.amount_minor = 0 and paired.group_id is null then null
-            when matches.rule_id = 'corrected' then null
+            when matches.rule_id in ('corrected', 'manual_force', 'manual_exclude') then null
 
             when paired.group_id is not null then case
                 when not paired.is_one_currency then 'CURRENCY_MISMATCH'
@@ -206,7 +207,8 @@ coded as (
                     when abs(paired.right_minor) < abs(paired.left_minor) then 'UNDER'
                     else 'OVER'
                 end
-                when kinds.checks_dates and (
+                -- Who links two items knows their dates.
+                when kinds.checks_dates and matches.rule_id <> 'manual_link' and (
                     paired.right_date < paired.left_date - 1
                     or paired.right_day_no > paired.expected_day_no + rules.window_business_days
                 ) then 'DATE_OUT_OF_WINDOW'
@@ -263,7 +265,7 @@ judged as (
             false
         ) as is_bank_charge,
         case
-            when coded.exclusion_reason is not null or coded.is_future_dated then 'excluded'
+            when coded.exclusion_reason is not null or coded.is_future_dated or coded.rule_id = 'manual_exclude' then 'excluded'
             when coded.break_code is not null then 'open'
             when coded.group_id is not null then 'matched'
             else 'excluded'
@@ -284,6 +286,7 @@ final as (
         case
             when exclusion_reason is not null then exclusion_reason
             when is_future_dated then 'FUTURE_DATED'
+            when rule_id = 'manual_exclude' then 'MANUAL'
             when status = 'excluded' then 'NOTHING_TO_PAY'
         end as exclusion_reason,
         rule_id,
@@ -298,12 +301,12 @@ final as (
         group_left_minor::bigint as group_left_minor,
         group_right_minor::bigint as group_right_minor,
         -- What the sides differ by, and what it is: the part that names itself, and the rest.
-        case when is_one_currency then (coalesce(group_right_minor, 0) - coalesce(group_left_minor, 0))::bigint end as difference_minor,
-        case when is_one_currency then case when is_bank_charge then coalesce(group_right_minor, 0) - coalesce(group_left_minor, 0) else 0 end::bigint end as difference_fee_minor,
-        case when is_one_currency then case when break_code = 'FX_DIFFERENCE' then coalesce(group_right_minor, 0) - coalesce(group_left_minor, 0) else 0 end::bigint end as difference_fx_minor,
-        case when is_one_currency then case when break_code = 'ROUNDING' then coalesce(group_right_minor, 0) - coalesce(group_left_minor, 0) else 0 end::bigint end as difference_rounding_minor,
+        case when is_one_currency then (group_right_minor - group_left_minor)::bigint end as difference_minor,
+        case when is_one_currency then case when is_bank_charge then group_right_minor - group_left_minor else 0 end::bigint end as difference_fee_minor,
+        case when is_one_currency then case when break_code = 'FX_DIFFERENCE' then group_right_minor - group_left_minor else 0 end::bigint end as difference_fx_minor,
+        case when is_one_currency then case when break_code = 'ROUNDING' then group_right_minor - group_left_minor else 0 end::bigint end as difference_rounding_minor,
         case when is_one_currency then case
-            when is_bank_charge or break_code in ('FX_DIFFERENCE', 'ROUNDING') then 0 else coalesce(group_right_minor, 0) - coalesce(group_left_minor, 0)
+            when is_bank_charge or break_code in ('FX_DIFFERENCE', 'ROUNDING') then 0 else group_right_minor - group_left_minor
         end::bigint end as difference_remainder_minor,
         left_as_of,
         right_as_of,

@@ -177,7 +177,8 @@ class Spools:
             return
         masked = self.free_text[name].masked(rows.columns)
         try:
-            columns = list(map(_spelled, masked))
+            texts = list(map(_spelled, masked))
+            columns = [_escaped(text) if text is column else text for text, column in zip(texts, masked, strict=True)]
         except UnstorableNul:
             holding = next(n for n, row in enumerate(rows.to_pylist(), 1) if "\0" in "".join(map(str, row.values())))
             row = self.row_counts[name] + holding
@@ -187,7 +188,7 @@ class Spools:
         else:
             self._files[name].write(_text(columns, ROW_START))
         self.row_counts[name] += rows.num_rows
-        self.key_hashes[name] += md5_sum(as_bytes(_key_text([columns[at] for at in self._keys[name]])))
+        self.key_hashes[name] += md5_sum(as_bytes(_key_text([texts[at] for at in self._keys[name]])))
 
     def finish(self) -> None:
         """All rows are there: wait for the COPY of the first table, write out what is buffered of the others.
@@ -247,12 +248,9 @@ def _key_text(columns: Sequence[pa.StringArray]) -> pa.StringArray:
 
 
 def _spelled(column: pa.Array) -> pa.StringArray:
-    """A column's values as fields of COPY's text format; None stays.
-
-    :raises UnstorableNul: a text holds a NUL.
-    """
+    """A column's values as text, as Postgres reads it: a text is itself; None stays."""
     if pa.types.is_string(column.type):
-        return _escaped(column)
+        return column
     if pa.types.is_boolean(column.type):
         return pc.if_else(column, "t", "f")
     if pa.types.is_timestamp(column.type):

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from tests.bench.match import rivals, speed, year
 from tests.bench.match.closes import Closed, play, warehouse
+from tests.bench.match.days import seed
 from tests.bench.match.plan import Plan, usual
 from tests.bench.match.score import Score, print_matrix, ratio, summary
 from tests.bench.match.unseen import unseen
@@ -56,10 +57,10 @@ def main() -> int:
 
 def _match(books: Warehouse, asked: argparse.Namespace, folder: Path) -> tuple[dict[str, object], bool]:
     """Every seed's world and the one held back; the rivals on the first seed's data."""
-    fixed = [] if asked.seeds == "none" else [int(seed) for seed in asked.seeds.split(",")]
+    fixed = [] if asked.seeds == "none" else [int(number) for number in asked.seeds.split(",")]
     drawn = [random.SystemRandom().randrange(10**6, 10**9) for _ in range(asked.draw)]
     print(f"seeds {fixed}, drawn now {drawn}")
-    plans = [usual(seed, asked.payments) for seed in (*fixed, *drawn)]
+    plans = [usual(number, asked.payments) for number in (*fixed, *drawn)]
     plans.append(unseen((drawn or fixed)[-1], asked.payments))
     total, worlds, beaten = Score(), [], {}
     rows, seconds = 0, 0.0
@@ -80,10 +81,14 @@ def _match(books: Warehouse, asked: argparse.Namespace, folder: Path) -> tuple[d
     unexplained = sum(int(str(world["unexplained"])) for world in worlds)
     print("\nall worlds together")
     print_matrix(total)
-    good = total.is_perfect and not unexplained
+    unplanted = sorted({row["break_code"] for row in seed("break_codes")} - {truth for truth, _ in total.matrix})
+    if unplanted:
+        print(f"never planted: {', '.join(unplanted)}")
+    good = total.is_perfect and not unexplained and (not unplanted or asked.closes is not None)
     return {
         "mode": "match", "payments": asked.payments, "drawn": drawn, "worlds": worlds, "all": summary(total),
-        "unexplained": unexplained, "rows_per_s": round(rows / max(seconds, 1)), "rivals": beaten, "perfect": good,
+        "never_planted": unplanted, "unexplained": unexplained, "rows_per_s": round(rows / max(seconds, 1)),
+        "rivals": beaten, "perfect": good,
     }, good  # fmt: skip
 
 

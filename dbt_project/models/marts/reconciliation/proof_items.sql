@@ -301,13 +301,15 @@ matched_to_zero as (
 decided as (
     select
         {{ proof_line(
-            'actions', 'close_actions.kind', "'XXX'",
-            'count(*)', "count(*) filter (where actions.outcome in ('applied', 'refused'))", '0', '0',
-            "'actions ' || string_agg(close_actions.action_id::text, ', ' order by close_actions.action_id) filter (where actions.outcome is null)"
+            'actions', 'coalesce(close_actions.kind, actions.kind)', "'XXX'",
+            'count(close_actions.action_id)', "count(*) filter (where actions.outcome in ('applied', 'refused'))", '0', '0',
+            "'actions ' || string_agg(coalesce(close_actions.action_id, actions.action_id)::text, ', ') filter (
+                where close_actions.action_id is null or actions.outcome is null)"
         ) }}
     from close_actions
-    left join actions on close_actions.action_id = actions.action_id
-    group by close_actions.kind
+    full outer join actions
+        on close_actions.action_id = actions.action_id and close_actions.kind = actions.kind
+    group by coalesce(close_actions.kind, actions.kind)
 ),
 
 moved as (

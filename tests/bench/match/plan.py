@@ -141,7 +141,7 @@ class Plan:
     payment_rates: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(PAYMENT_FAULTS, 0.0004))
     least: int = 3
     restated_faults: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(RESTATED_FAULTS, 3))
-    payout_faults: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(PAYOUT_FAULTS, 3))
+    payout_faults: Mapping[str, int] = field(default_factory=lambda: {**dict.fromkeys(PAYOUT_FAULTS, 3), "twins": 2})
     merchant_payout_faults: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(MERCHANT_PAYOUT_FAULTS, 4))
     conversion_faults: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(CONVERSION_FAULTS, 3))
     book_faults: Mapping[str, int] = field(default_factory=lambda: {**dict.fromkeys(BOOK_FAULTS, 2), "book_alone": 1})

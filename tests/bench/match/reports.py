@@ -14,6 +14,7 @@ from tests.bench.match.market import RECORD_TYPES
 
 EVENING = 21 * 3600
 BATCH_PAYOUT = "batch_payout"
+PAIRED = ("twins", "merged", "merged_unnamed")
 # Days after its booking on which a batch without payout is not yet overdue.
 BATCH_WAITS_DAYS = 3
 
@@ -23,7 +24,10 @@ class Reports:
 
     def __init__(self, stage: Stage, bank: Bank) -> None:
         self.stage, self.bank = stage, bank
-        self.deck = Deck(stage.rng, stage.plan.payout_faults)
+        faults = stage.plan.payout_faults
+        self.deck = Deck(stage.rng, {name: count for name, count in faults.items() if name not in PAIRED})
+        # These need a second payout of the account on the next day.
+        self.pairs = Deck(stage.rng, {name: count for name, count in faults.items() if name in PAIRED})
         self.restated = Deck(stage.rng, stage.plan.restated_faults)
         # close -> files that come then
         self._sent: dict[int, list[File]] = defaultdict(list)
@@ -98,16 +102,13 @@ class Reports:
         stage, truth = self.stage, self.stage.truth
         # To the second of two payouts that belong together nothing else happens.
         is_second = self.bank.awaits_second(account, currency)
-        is_quiet = self._quiet(account, currency, number, close)
-
-        def fits(fault: str) -> bool:
-            if fault in ("twins", "merged", "merged_unnamed"):
-                return is_quiet
-            return fault != "returned_announced" or account[0] != "paypal"
-
         fault = ""
         if net >= 20_000 and not is_second:
-            fault = self.deck.deal(close, stage.plan.closes, 7, fits)
+            if self._quiet(account, currency, number, close):
+                fault = self.pairs.deal(close, stage.plan.closes, 0.6)
+            fault = fault or self.deck.deal(
+                close, stage.plan.closes, 7, lambda fault: fault != "returned_announced" or account[0] != "paypal"
+            )
         reference = f"{account[0]}:{account[1]}:{batch}:{currency}"
         booked = max(line.row["booked_at"].date() for line in lines)
         overdue = next((n for n, at_day in enumerate(stage.days.closes) if (at_day - booked).days > BATCH_WAITS_DAYS),

@@ -229,10 +229,8 @@ class Book:
             before = day - ONE_DAY
             while not stage.days.is_business_day(before, currency) or before.weekday() > 4:
                 before -= ONE_DAY
-            if stage.days.close_of(before) <= stage.now:
-                self.faults.put_back(fault)
-            else:
-                day = before
+            # Of a day that the book has handed over already it says nothing more.
+            day = before if stage.days.close_of(before) >= stage.now else day
         elif fault == "not_booked":
             return
         elif fault == "booked_only":

@@ -24,6 +24,7 @@
         'network': 'text',
         'strong_key': 'text',
         'weak_key': 'text',
+        'pool_key': 'text',
         'batch_key': 'text',
         'occurred_at': 'timestamptz',
         'value_date': 'date',
@@ -31,6 +32,8 @@
         'due_date': 'date',
         'fee_minor': 'bigint',
         'fee_currency': 'text',
+        'fx_variance_minor': 'bigint',
+        'is_rate_missing': 'boolean',
         'intrinsic_code': 'text',
         'correction_reason': 'text',
         'exclusion_reason': 'text',
@@ -49,3 +52,23 @@
     {%- endfor -%}
     {{ return(carried) }}
 {% endmacro %}
+
+{#
+  A select list in the shape of an item: `given` says what a column is, in SQL; all others are null, no control total,
+  no reversal. A name that no item has is refused.
+#}
+{% macro as_item(given) %}
+    {%- set columns = item_columns() -%}
+    {%- set otherwise = {'control_count': '0', 'control_minor': '0', 'is_reversal': 'false', 'is_rate_missing': 'false'} -%}
+    {%- for name in given if name not in columns -%}
+        {{ exceptions.raise_compiler_error("an item has no column " ~ name ~ ": see item_columns()") }}
+    {%- endfor -%}
+    {%- for name, type in columns.items() %}
+        ({{ given.get(name, otherwise.get(name, 'null')) }})::{{ type }} as {{ name }}{{ ',' if not loop.last }}
+    {%- endfor %}
+{% endmacro %}
+
+{# The settlement batch a line of `relation` belongs to; lines outside any batch are one together. #}
+{% macro batch_key(relation) -%}
+    {{ relation }}.processor || '|' || {{ relation }}.processor_account || '|' || coalesce({{ relation }}.batch_reference, 'none') || '|' || {{ relation }}.net_currency
+{%- endmacro %}

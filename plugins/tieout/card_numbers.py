@@ -24,7 +24,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 KEY_VARIABLE = "TIEOUT_CARD_KEY"
 KEY_CHARS_MIN = 32
@@ -175,14 +175,19 @@ def redact(text: str) -> str:
     return mask(text, None)[0]
 
 
+def may_have_long_number(text: Any) -> bool:
+    """Whether a buffer of UTF-8 texts, one behind the other, may hold a card number; None is a buffer of none."""
+    # Digits are made alike, separators dropped: a third of what the expression takes.
+    return text is not None and b"0" * DIGITS_MIN in bytes(text).translate(_DIGITS, b" -")
+
+
 def mask_beside(text: str, ids: Iterable[str | None], key: CardKey | None) -> tuple[str, int]:
     """:func:`mask` for a text that may hold ids of its own row, which are assigned by systems, and stay."""
     known = {one for one in ids if one and len(one) >= DIGITS_MIN}
     other = text
     for one in known:
         other = other.replace(one, ".")
-    # Digits are made alike, separators dropped: a tenth of what the expression takes.
-    if b"0" * DIGITS_MIN not in other.encode(errors="replace").translate(_DIGITS, b" -"):
+    if not may_have_long_number(other.encode(errors="replace")):
         return text, 0
     return mask(text, key, {"".join(_group.findall(one)) for one in known})
 

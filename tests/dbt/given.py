@@ -7,6 +7,9 @@ each has its own processor account. Totals are computed here, not by the code th
 ``is_deleted`` makes a row a tombstone. Lines, entries and statements may name their ``file`` (several arrive for one
 close, in the order of the rows) and their ``document`` (by default one of this close alone): the same line of the
 same document in a later file is its next version. A tombstone gives the negative ``line_no`` of the line it ends.
+
+``actions.csv`` is what people decided before a close: ``items`` are references or keys of items of earlier closes, with
+a slash between them, or keys that nothing has. They are written down without the checks of the command line.
 """
 
 from __future__ import annotations
@@ -190,6 +193,7 @@ def load(cursor: Cursor, close_no: int, balances: dict[str, int]) -> None:
             _documents(cursor, file, file_id, end)
     book = _book(close_no, before, balances)
     _batch(cursor, "payments", "ledger_entries", "payments_ledger_entries", book, end, None)
+    decide(cursor, close_no)
 
 
 def _book(close_no: int, before: dict[str, int], after: dict[str, int]) -> list[Row]:
@@ -202,6 +206,33 @@ def _book(close_no: int, before: dict[str, int], after: dict[str, int]) -> list[
         for currency, account in BANKS.items()
         if after[account] != before.get(account)
     ]  # fmt: skip
+
+
+def decide(cursor: Cursor, close_no: int) -> None:
+    """Write down what people decided before a close, in the order of the scenarios; the actor is the scenario."""
+    for name in scenario_names():
+        for row in read_csv(SCENARIOS / name / "given" / str(close_no) / "actions.csv"):
+            cursor.execute(
+                "insert into ops.break_actions (book, kind, item_keys, owner, reason, actor, as_of) "
+                "values ('global', %s, %s, %s, %s, %s, now())",
+                (
+                    row["kind"], [_item_key(cursor, name, reference) for reference in row["items"].split(" / ")],
+                    row.get("owner") or None, row.get("reason") or "because", name,
+                ),
+            )  # fmt: skip
+
+
+def _item_key(cursor: Cursor, name: str, reference: str) -> str:
+    """The item of a scenario that the earlier closes call so; the reference itself where there is none."""
+    cursor.execute(
+        "select distinct item_key from reconciliation.reconciliation_items "
+        "where source_reference like %(like)s "
+        "and %(reference)s in (replace(source_reference, %(name)s, ''), replace(item_key, %(name)s, ''))",
+        {"like": f"%{name}/%", "name": f"{name}/", "reference": reference},
+    )
+    found = [item_key for (item_key,) in cursor.fetchall()]
+    assert len(found) <= 1, f"{name} has several items called {reference}: {found}"
+    return found[0] if found else reference
 
 
 def _documents(cursor: Cursor, file: File, file_id: int, end: datetime) -> None:

@@ -2,7 +2,7 @@
 
 ``expect/items.csv`` lists the outcome of every item at every close; where a scenario is about the books or the
 register, ``expect/journal.csv``, ``expect/balances.csv``, ``expect/breaks.csv`` and ``expect/kpis.csv`` say all of
-theirs.
+theirs; ``expect/actions.csv`` says what became of each decision.
 """
 
 from __future__ import annotations
@@ -23,18 +23,22 @@ Rows = list[dict[str, str]]
 ITEMS = """
     select c.business_date, reconciliation, side, source_reference as reference, status,
         coalesce(break_code, exclusion_reason) as outcome, correction_reason as correction, i.amount_minor, currency,
-        i.file_id
+        rule_id as rule, i.file_id
     from reconciliation.reconciliation_items i join ops.closes c using (close_id)
 """
 BREAKS = """
     select b.business_date, break_code, correction_reason as correction, severity, currency, item_count, left_minor,
         right_minor, clearing_minor, exposure_minor, first_seen_business_date as first_seen, age_business_days as age,
-        source_references as references
+        b.owner, source_references as references
     from reconciliation.break_register b
 """
 KPIS = """
     select business_date, value_date, market, submitted_count, authorised_count, captured_count, captured_minor
     from kpi.kpi_daily where market <> 'unknown'
+"""
+ACTIONS = """
+    select business_date, actor, kind, reason, outcome, regexp_replace(refusal, 'action \\d+', 'action N') as refusal
+    from reconciliation.break_actions
 """
 JOURNAL = "select business_date, entry_key as entry, value_date, account, currency, amount_minor from ledger.journal"
 
@@ -74,6 +78,9 @@ def _split(warehouse: Warehouse) -> Outcome:
     for row in _rows(warehouse, BREAKS):
         scenario = owners[row["references"].split(" / ")[0]]
         outcome.rows[scenario]["breaks"].append(_spelled(scenario, row))
+    for row in _rows(warehouse, ACTIONS):
+        scenario = row.pop("actor")
+        outcome.rows[scenario]["actions"].append(_spelled(scenario, row))
     for row in _rows(warehouse, KPIS):
         scenario = owner(row["market"])
         outcome.rows[scenario]["kpis"].append(_spelled(scenario, row))

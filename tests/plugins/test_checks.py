@@ -51,6 +51,10 @@ def ready(warehouse: Connection) -> Connection:
             "first_seen_business_date date)"
         )
         cursor.execute(
+            "create table published.break_actions (close_id bigint, action_id bigint, kind text, actor text, "
+            "outcome text, refusal text)"
+        )
+        cursor.execute(
             "create table published.reporting_rates (business_date date, currency text, reporting_currency text, "
             "rate numeric, rate_source text, observed_date date)"
         )
@@ -616,6 +620,21 @@ def test_breaks_over_threshold_are_one_finding_a_code(ready: Connection, registr
 def test_a_close_without_breaks_passes(ready: Connection, registry: Registry) -> None:
     add_close(ready, date(2026, 10, 29))
     assert severities(ask(close_checks.breaks_over_threshold, ready, registry)) == {}
+
+
+def test_every_refused_action_is_told_and_by_whom(ready: Connection, registry: Registry) -> None:
+    before, close_id = add_close(ready, date(2026, 10, 28)), add_close(ready, date(2026, 10, 29))
+    execute(
+        ready,
+        "insert into published.break_actions values (%s, 1, 'force', 'ana', 'refused', 'its items differ'), "
+        "(%s, 2, 'link', 'ben', 'applied', null)",
+        before, close_id,
+    )  # fmt: skip
+    assert severities(ask(close_checks.refused_actions, ready, registry)) == {}
+    execute(ready, "update published.break_actions set close_id = %s", close_id)
+    found = ask(close_checks.refused_actions, ready, registry)
+    assert severities(found) == {"action 1": "warn"}
+    assert "the close of 2026-10-29 refused the force by ana: its items differ" in found["action 1"].message
 
 
 def test_a_currency_without_a_recent_rate_is_named_with_the_remedy(ready: Connection, registry: Registry) -> None:

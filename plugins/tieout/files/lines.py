@@ -19,7 +19,7 @@ from tieout.files.proof import Rejected
 
 LINE_LIMIT = 1 << 20  # characters; the widest real report line is a few thousand
 WHOLE_FILE_LIMIT = 128 << 20  # bytes; files that are held in memory: a bank's statements
-CHUNK_BYTES = 1 << 19
+CHUNK_BYTES = 1 << 20
 # Records are worked on by the block: enough of them to spread what a block costs, few enough to stay in the cache.
 BLOCK_RECORDS = 1024
 

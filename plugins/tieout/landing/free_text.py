@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tieout.card_numbers import LONG_NUMBER, CardKey, mask_beside
+from tieout.card_numbers import LONG_NUMBER, CardKey, mask_beside, may_have_long_number
 from tieout.sources import Column
 
 
@@ -32,6 +32,8 @@ class FreeText:
         found, rows = list(block), set[int]()
         for at, name in self._texts.items():
             masks: dict[int, str] = {}
+            if not may_have_long_number(block[at].buffers()[2]):
+                continue
             suspects = pc.indices_nonzero(pc.match_substring_regex(block[at], LONG_NUMBER).fill_null(False))
             texts, *ids = (block[one].take(suspects).to_pylist() for one in (at, *self._ids))
             for row, text, *known in zip(suspects.to_pylist(), texts, *ids, strict=True):

@@ -14,7 +14,6 @@ from queue import Queue
 from threading import Thread
 from typing import BinaryIO, Protocol
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,6 +28,8 @@ from tieout.sources import Table
 CHUNK_BYTES = 1 << 20
 PIECES_WAITING = 4
 NULL = "\\N"
+# The backslash first: the others bring one of their own.
+ESCAPES = (("\\", "\\\\"), ("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r"))
 SPOOL_BUFFER_BYTES = 1 << 18
 # Opens each spooled row, to be replaced by the ids that are known only in the transaction. NUL is in no text of
 # Postgres, so it stands in no row.
@@ -174,20 +175,20 @@ class Spools:
             raise ValueError(f"rows of {name} have {rows.schema.names}, declared are {list(self._names[name])}")
         if not rows.num_rows:
             return
-        columns = list(map(_spelled, self.free_text[name].masked(rows.columns)))
-        piped = self._piped[1] if self._piped is not None and self._piped[0] == name else None
+        masked = self.free_text[name].masked(rows.columns)
         try:
-            text = _text(columns, ROW_START if piped is None else piped.ids)
+            texts = list(map(_spelled, masked))
+            columns = [_escaped(text) if text is column else text for text, column in zip(texts, masked, strict=True)]
         except UnstorableNul:
-            holding = next(n for n, row in enumerate(zip(*columns, strict=True), 1) if "\0" in "".join(map(str, row)))
+            holding = next(n for n, row in enumerate(rows.to_pylist(), 1) if "\0" in "".join(map(str, row.values())))
             row = self.row_counts[name] + holding
             raise RefusedContent(f"{name}, row {row}: text holds a NUL character") from None
-        if piped is None:
-            self._files[name].write(text)
+        if self._piped is not None and self._piped[0] == name:
+            self._piped[1].write(_text(columns, self._piped[1].ids))
         else:
-            piped.write(text)
+            self._files[name].write(_text(columns, ROW_START))
         self.row_counts[name] += rows.num_rows
-        self.key_hashes[name] += md5_sum(as_bytes(_key_text([columns[at] for at in self._keys[name]])))
+        self.key_hashes[name] += md5_sum(as_bytes(_key_text([texts[at] for at in self._keys[name]])))
 
     def finish(self) -> None:
         """All rows are there: wait for the COPY of the first table, write out what is buffered of the others.
@@ -247,7 +248,7 @@ def _key_text(columns: Sequence[pa.StringArray]) -> pa.StringArray:
 
 
 def _spelled(column: pa.Array) -> pa.StringArray:
-    """A column's values as fields of COPY's text format, none of them escaped; None stays."""
+    """A column's values as text, as Postgres reads it: a text is itself; None stays."""
     if pa.types.is_string(column.type):
         return column
     if pa.types.is_boolean(column.type):
@@ -261,24 +262,7 @@ def _spelled(column: pa.Array) -> pa.StringArray:
 
 
 def _text(columns: Sequence[pa.StringArray], start: bytes) -> bytes:
-    """Spelled columns as the rows of COPY's text, ``start`` and a tab before each.
-
-    :raises UnstorableNul: a text holds a NUL.
-    """
-    rows, nulls = len(columns[0]), sum(column.null_count for column in columns)
-    text = _joined(columns, start)
-    if text.count(b"\0") > (rows if b"\0" in start else 0):
-        raise UnstorableNul
-    # Each mark that is part of the format once a field or a row: then none stands in a text, and none is escaped.
-    values = np.frombuffer(text, np.uint8)
-    often = [np.count_nonzero(values == mark[0]) for mark in (TAB, NEWLINE)]
-    marks = (*often, text.count(b"\\"), text.count(b"\r"))
-    if marks == (rows * (len(columns) + start.count(TAB)), rows, nulls, 0):
-        return text
-    return _joined([_escaped(column) for column in columns], start)
-
-
-def _joined(columns: Sequence[pa.StringArray], start: bytes) -> bytes:
+    """Spelled columns as the rows of COPY's text, ``start`` and a tab before each."""
     # The values of the joined rows follow each other in memory: with the line end before each they are the text.
     parts = [column.fill_null(NULL) if column.null_count else column for column in columns]
     rows = pc.binary_join_element_wise((NEWLINE + start).decode(), *parts, TAB.decode())
@@ -289,7 +273,16 @@ def _joined(columns: Sequence[pa.StringArray], start: bytes) -> bytes:
 
 
 def _escaped(column: pa.StringArray) -> pa.StringArray:
-    # The backslash first: the others bring one of their own.
-    for mark, spelled in (("\\", "\\\\"), ("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r")):
-        column = pc.replace_substring(column, mark, spelled)
+    """Texts as fields of COPY's text format; None stays.
+
+    :raises UnstorableNul: a text holds a NUL.
+    """
+    values = column.buffers()[2]
+    # Of a slice there may be more than its own: that costs time, and changes nothing.
+    every = values.to_pybytes() if values else b""
+    if b"\0" in every and pc.match_substring(column, "\0").true_count:
+        raise UnstorableNul
+    for mark, spelled in ESCAPES:
+        if mark.encode() in every:
+            column = pc.replace_substring(column, mark, spelled)
     return column

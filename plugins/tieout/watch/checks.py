@@ -24,7 +24,14 @@ from psycopg2.extensions import connection as Connection
 from tieout.batches import SESSION_SPELLING, Totals, fold_totals, totals_statement
 from tieout.business_days import BusinessCalendar, read_calendar
 from tieout.sources import BATCH_ID, IS_DELETED, RAW_SCHEMA, Registry, Table, canonical_type, raw_identifier
-from tieout.watch.close_checks import breaks_over_threshold, close_state, dbt_results, journal_chain, reference_rates
+from tieout.watch.close_checks import (
+    breaks_over_threshold,
+    close_state,
+    dbt_results,
+    journal_chain,
+    reference_rates,
+    refused_actions,
+)
 from tieout.watch.findings import BOOK, DUE_HOURS, PLATFORM, Check, Finding, Severity, blind, query
 from tieout.watch.load_checks import load_notes
 
@@ -342,6 +349,7 @@ CHECKS: tuple[Check, ...] = (
     control_totals,
     close_state,
     breaks_over_threshold,
+    refused_actions,
     reference_rates,
     dbt_results,
     journal_chain,

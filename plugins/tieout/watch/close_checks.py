@@ -1,4 +1,4 @@
-"""Checks of what the closes made: their state, their breaks, their build, the journal they sealed."""
+"""Checks of what the closes made: their state, breaks, actions and build, the journal they sealed."""
 
 from __future__ import annotations
 
@@ -120,6 +120,36 @@ def _head_close(connection: Connection) -> tuple[int, date] | None:
         (BOOK,),
     )
     return (rows[0][0], rows[0][1]) if rows else None
+
+
+def refused_actions(connection: Connection, registry: Registry, as_of: datetime) -> list[Finding]:
+    """Did the head close refuse anything that people decided about breaks?
+
+    One finding an action. A refusal is told once: with the next close its incident is over.
+    """
+    head = _head_close(connection)
+    if head is None:
+        return [blind("refused_actions", "no close is published, so no action was taken")]
+    close_id, business_date = head
+    taken = query(
+        connection,
+        "select action_id, kind, actor, outcome, refusal from published.break_actions "
+        "where close_id = %s order by action_id",
+        (close_id,),
+    )
+    findings = []
+    for action_id, kind, actor, outcome, refusal in taken:
+        if outcome == "refused":
+            message = (
+                f"the close of {business_date} refused the {kind} by {actor}: {refusal}. Nothing of it was done: "
+                "decide anew with tieout breaks"
+            )
+            observed = {"close_id": close_id, "kind": kind, "actor": actor}
+            findings.append(
+                Finding("refused_actions", f"action {action_id}", "warn", message, observed, "finance-control")
+            )
+    message = f"the close of {business_date} took {len(taken)} actions and refused {len(findings)}"
+    return [*findings, Finding("refused_actions", "head close", "ok", message, {"taken": len(taken)}, PLATFORM)]
 
 
 def reference_rates(connection: Connection, registry: Registry, as_of: datetime) -> list[Finding]:

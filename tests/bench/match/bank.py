@@ -146,9 +146,16 @@ class Bank:
             text = SENDERS[payout.processor]
         waiting = self._merging.pop((account, currency), None)
         if waiting is not None:
-            # The bank pays both at once, on the day of the later one, and names both.
-            both = self.book(bank, day, waiting.amount_minor + amount, f"{waiting.text} {payout.reference}")
-            self._waits(fault or "merged", payout, both.seen)
+            # The bank pays both at once, on the day of the later one. It names both, or, of one day, none.
+            is_one_day = waiting.booked_on == payout.booked_on
+            text = SENDERS[payout.processor] if is_one_day else f"{waiting.text} {payout.reference}"
+            both = self.book(bank, day, waiting.amount_minor + amount, text)
+            self._waits("merged", payout, both.seen)
+            return
+        if fault == "merged_unnamed":
+            self._merging[account, currency] = payout
+            paid = stage.days.close_of(day)
+            self._waits(fault, payout, stage.bank_delivered[bank][paid] if paid < stage.plan.closes else paid)
             return
         if fault == "merged":
             self._merging[account, currency] = payout

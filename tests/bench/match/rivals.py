@@ -2,7 +2,8 @@
 
 Both get what they need made ready: the latest version of every row, one column of signed minor units a side, the payout
 reference already cut out of the bank's text, and how long to wait before an item counts as missing. Preparing costs
-them no time; what they find is held against the same truth, at the last close.
+them no time; what they find is held against the same truth, at the last close, in the two reconciliations that such a
+join is written for. Where one of them finds nothing of a code, its precision there is of nothing.
 """
 
 from __future__ import annotations

@@ -196,7 +196,7 @@ def test_a_long_report_streams_in_flat_memory(tmp_path: Path, fixture_text: Any)
     header, line, *_ = fixture_text("adyen.csv").splitlines(keepends=True)
     path = tmp_path / "long"
     peaks = []
-    for count in (5_000, 20_000):
+    for count in (10_000, 40_000):
         with path.open("w") as stream:
             stream.write(header)
             for number in range(count):

@@ -73,23 +73,30 @@ movements as (
 ),
 
 final as (
-    select
-        movements.item_key, 'ledger_bank' as reconciliation, movements.side, movements.item_type, movements.source_reference,
-        movements.source_name, movements.source_table,
-        movements.control_measure, movements.control_count, movements.control_minor, movements.control_currency,
-        movements.moved_minor as amount_minor, movements.currency,
-        'system_book:' || movements.bank_account as clearing_account,
-        null::text as processor, null::text as processor_account, movements.bank_account,
-        null::text as merchant_id, null::text as market, null::text as method_type, null::text as network,
-        movements.bank_account || '|' || movements.currency || '|' || movements.moved_date as strong_key,
-        movements.bank_account || '|' || movements.currency as weak_key,
-        null::text as batch_key,
-        null::timestamptz as occurred_at, movements.moved_date as value_date,
-        case movements.side when 'left' then coalesce(expected_day.calendar_date, movements.moved_date) end as expected_date,
-        case movements.side when 'left' then coalesce(due_day.calendar_date, movements.moved_date + 1) end as due_date,
-        null::bigint as fee_minor, null::text as fee_currency,
-        null::text as intrinsic_code, null::text as correction_reason, null::text as exclusion_reason, false as is_reversal,
-        movements.batch_id, movements.file_id, null::integer as line_no
+    select {{ as_item({
+        'item_key': 'movements.item_key',
+        'reconciliation': "'ledger_bank'",
+        'side': 'movements.side',
+        'item_type': 'movements.item_type',
+        'source_reference': 'movements.source_reference',
+        'source_name': 'movements.source_name',
+        'source_table': 'movements.source_table',
+        'control_measure': 'movements.control_measure',
+        'control_count': 'movements.control_count',
+        'control_minor': 'movements.control_minor',
+        'control_currency': 'movements.control_currency',
+        'amount_minor': 'movements.moved_minor',
+        'currency': 'movements.currency',
+        'clearing_account': "'system_book:' || movements.bank_account",
+        'bank_account': 'movements.bank_account',
+        'strong_key': "movements.bank_account || '|' || movements.currency || '|' || movements.moved_date",
+        'weak_key': "movements.bank_account || '|' || movements.currency",
+        'value_date': 'movements.moved_date',
+        'expected_date': "case movements.side when 'left' then coalesce(expected_day.calendar_date, movements.moved_date) end",
+        'due_date': "case movements.side when 'left' then coalesce(due_day.calendar_date, movements.moved_date + 1) end",
+        'batch_id': 'movements.batch_id',
+        'file_id': 'movements.file_id',
+    }) }}
     from movements
     left join bank_accounts on movements.bank_account = bank_accounts.bank_account
     {{ join_business_day('start_day', 'expected_day', 'movements.currency', 'movements.moved_date', '0') }}

@@ -17,7 +17,6 @@ judged as (
             when 'processor' then entries.processor
             when 'bank_account' then entries.bank_account
         end as clearing_account,
-        {{ normalised_reference('entries.payment_reference') }} as reference,
         case
             when entries.version_reason is not null then entries.version_reason
             when classes.reconciliation is null then upper(entries.entry_class)
@@ -35,50 +34,45 @@ amounts as (
 ),
 
 final as (
-    select
-        'entry:' || entry_key || {{ version_suffix('version_no') }} as item_key,
-        coalesce(reconciliation, 'processor_bank') as reconciliation,
-        'right' as side,
-        'bank_entry' as item_type,
-        bank_account || ':' || coalesce(bank_reference, file_id || ':' || line_no) as source_reference,
-        'files' as source_name,
-        'bank_entries' as source_table,
-        'amount_minor' as control_measure,
-        1 as control_count,
-        amount_minor as control_minor,
-        currency as control_currency,
-        item_minor as amount_minor,
-        currency,
-        coalesce(clearing_account, 'bank:' || bank_account) as clearing_account,
-        processor,
-        null::text as processor_account,
-        bank_account,
-        null::text as merchant_id,
-        null::text as market,
-        null::text as method_type,
-        null::text as network,
-        case
-            when entry_class = 'processor_settlement' then processor || '|' || reference
-            when entry_class <> 'unidentified' then bank_account || '|' || currency || '|' || reference
-        end as strong_key,
-        case
-            when entry_class = 'processor_settlement' then processor || '|' || bank_account || '|' || item_minor
-            when entry_class <> 'unidentified' then bank_account || '|' || currency || '|' || item_minor
-        end as weak_key,
-        null::text as batch_key,
-        null::timestamptz as occurred_at,
-        booking_date as value_date,
-        null::date as expected_date,
-        null::date as due_date,
-        null::bigint as fee_minor,
-        null::text as fee_currency,
-        case when exclusion_reason is null and has_stood then 'RETRO_CORRECTION' end as intrinsic_code,
-        {{ correction_reason('version_reason is null and has_stood') }} as correction_reason,
-        exclusion_reason,
-        is_reversal,
-        batch_id,
-        file_id,
-        line_no
+    select {{ as_item({
+        'item_key': "'entry:' || entry_key || " ~ version_suffix('version_no'),
+        'reconciliation': "coalesce(reconciliation, 'processor_bank')",
+        'side': "'right'",
+        'item_type': "'bank_entry'",
+        'source_reference': "bank_account || ':' || coalesce(bank_reference, file_id || ':' || line_no)",
+        'source_name': "'files'",
+        'source_table': "'bank_entries'",
+        'control_measure': "'amount_minor'",
+        'control_count': '1',
+        'control_minor': 'amount_minor',
+        'control_currency': 'currency',
+        'amount_minor': 'item_minor',
+        'currency': 'currency',
+        'clearing_account': "coalesce(clearing_account, 'bank:' || bank_account)",
+        'processor': 'processor',
+        'bank_account': 'bank_account',
+        'strong_key': "
+            case
+                when entry_class = 'processor_settlement' then processor || '|' || payment_reference
+                when entry_class <> 'unidentified' then bank_account || '|' || currency || '|' || payment_reference
+            end",
+        'weak_key': "
+            case
+                when entry_class = 'processor_settlement' then processor || '|' || bank_account || '|' || item_minor
+                when entry_class <> 'unidentified' then bank_account || '|' || currency || '|' || item_minor
+            end",
+        'pool_key': "
+            case when entry_class = 'processor_settlement'
+                then processor || '|' || bank_account || '|' || currency || '|' || booking_date end",
+        'value_date': 'booking_date',
+        'intrinsic_code': "case when exclusion_reason is null and has_stood then 'RETRO_CORRECTION' end",
+        'correction_reason': correction_reason('version_reason is null and has_stood'),
+        'exclusion_reason': 'exclusion_reason',
+        'is_reversal': 'is_reversal',
+        'batch_id': 'batch_id',
+        'file_id': 'file_id',
+        'line_no': 'line_no',
+    }) }}
     from amounts
 )
 

@@ -76,6 +76,7 @@ items as (
         currency as item_currency,
         1 as control_count,
         control_minor as counted_minor,
+        exclusion_reason is null and has_stood as is_correction,
         judged.*
     from judged
     union all
@@ -85,52 +86,40 @@ items as (
         prior_currency,
         0,
         0,
+        has_stood,
         judged.*
     from judged
     where currency_changed and prior_standing_minor <> 0 and exclusion_reason is null
 ),
 
 final as (
-    select
-        items.item_key,
-        items.reconciliation,
-        'left' as side,
-        items.item_type,
-        items.source_reference,
-        'payments' as source_name,
-        items.source_table,
-        items.control_measure,
-        items.control_count,
-        items.counted_minor as control_minor,
-        items.currency as control_currency,
-        items.item_minor as amount_minor,
-        items.item_currency as currency,
-        items.account_prefix || items.bank_account as clearing_account,
-        null::text as processor,
-        null::text as processor_account,
-        items.bank_account,
-        null::text as merchant_id,
-        null::text as market,
-        null::text as method_type,
-        null::text as network,
-        items.bank_account || '|' || items.item_currency || '|' || {{ normalised_reference('items.bank_reference') }} as strong_key,
-        items.bank_account || '|' || items.item_currency || '|' || items.item_minor as weak_key,
-        null::text as batch_key,
-        items.occurred_at,
-        items.happened_date as value_date,
-        coalesce(expected_day.calendar_date, items.agreed_date, items.happened_date + 1) as expected_date,
-        coalesce(due_day.calendar_date, coalesce(items.agreed_date, items.happened_date + 1) + 1) as due_date,
-        null::bigint as fee_minor,
-        null::text as fee_currency,
-        case when items.exclusion_reason is null and items.has_stood
-            then case when items.is_returned then 'PAYOUT_RETURNED' else 'RETRO_CORRECTION' end end as intrinsic_code,
-        case when items.exclusion_reason is null and items.has_stood and items.is_returned then 'RETURNED'
-            else {{ correction_reason('items.exclusion_reason is null and items.has_stood') }} end as correction_reason,
-        items.exclusion_reason,
-        false as is_reversal,
-        items.batch_id,
-        null::bigint as file_id,
-        null::integer as line_no
+    select {{ as_item({
+        'item_key': 'items.item_key',
+        'reconciliation': 'items.reconciliation',
+        'side': "'left'",
+        'item_type': 'items.item_type',
+        'source_reference': 'items.source_reference',
+        'source_name': "'payments'",
+        'source_table': 'items.source_table',
+        'control_measure': 'items.control_measure',
+        'control_count': 'items.control_count',
+        'control_minor': 'items.counted_minor',
+        'control_currency': 'items.currency',
+        'amount_minor': 'items.item_minor',
+        'currency': 'items.item_currency',
+        'clearing_account': 'items.account_prefix || items.bank_account',
+        'bank_account': 'items.bank_account',
+        'strong_key': "items.bank_account || '|' || items.item_currency || '|' || " ~ normalised_reference('items.bank_reference'),
+        'weak_key': "items.bank_account || '|' || items.item_currency || '|' || items.item_minor",
+        'occurred_at': 'items.occurred_at',
+        'value_date': 'items.happened_date',
+        'expected_date': 'coalesce(expected_day.calendar_date, items.agreed_date, items.happened_date + 1)',
+        'due_date': 'coalesce(due_day.calendar_date, coalesce(items.agreed_date, items.happened_date + 1) + 1)',
+        'intrinsic_code': "case when items.is_correction then case when items.is_returned then 'PAYOUT_RETURNED' else 'RETRO_CORRECTION' end end",
+        'correction_reason': "case when items.is_correction and items.is_returned then 'RETURNED' else " ~ correction_reason('items.is_correction') ~ ' end',
+        'exclusion_reason': 'items.exclusion_reason',
+        'batch_id': 'items.batch_id',
+    }) }}
     from items
     left join bank_accounts on items.bank_account = bank_accounts.bank_account
     -- A conversion's day is agreed; a payout takes as long as the bank does.

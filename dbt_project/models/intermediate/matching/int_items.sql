@@ -1,4 +1,4 @@
--- Everything this close has to explain: what it consumes and what its parent left open.
+-- Everything this close has to explain: what it consumes, what its parent left open, and what people took apart.
 {{ config(indexes=[{'columns': ['item_key'], 'unique': true}]) }}
 {%- set columns = item_columns() %}
 {%- set carried_columns = carried_item_columns() %}
@@ -8,6 +8,14 @@ with
 
 earlier_items as (
     select * from {{ earlier_rows('closes', 'reconciliation_items', earlier_columns) }} as earlier
+),
+
+actions as (
+    select * from {{ ref('int_break_actions') }}
+),
+
+decided as (
+    select * from {{ ref('int_decided_items') }}
 ),
 
 consumed as (
@@ -27,9 +35,18 @@ carried as (
     from earlier_items
     where close_id = {{ parent_close_id() }}
         and (status = 'open' or exclusion_reason = 'FUTURE_DATED')
+    union all
+    -- Items of a match that is taken apart are open again from today.
+    select {{ carried_columns.keys() | join(', ') }}, false, null, null, null
+    from earlier_items
+    inner join (
+        select matched_close_id, unnest(item_keys) as wanted_key from actions where matched_close_id is not null
+    ) as taken_apart
+        on earlier_items.close_id = taken_apart.matched_close_id and earlier_items.item_key = taken_apart.wanted_key
+    where earlier_items.status <> 'open'
 ),
 
-final as (
+entered as (
     select
         {% for name in columns %}{{ name }},
         {% endfor -%}
@@ -57,6 +74,18 @@ final as (
         value_date > {{ business_date() }},
         was_future_dated and value_date <= {{ business_date() }}
     from carried
+),
+
+final as (
+    select
+        entered.*,
+        decided.manual_rule_id,
+        decided.manual_group_id,
+        coalesce(decided.is_unlinked, false) as is_unlinked,
+        coalesce(decided.is_strong_key_barred, false) as is_strong_key_barred,
+        coalesce(decided.is_weak_key_barred, false) as is_weak_key_barred
+    from entered
+    left join decided on entered.item_key = decided.item_key
 )
 
 select * from final

@@ -104,52 +104,46 @@ items as (
 ),
 
 final as (
-    select
-        items.item_key,
-        'payment_processor' as reconciliation,
-        'left' as side,
-        items.item_type,
-        items.movement_id as source_reference,
-        'payments' as source_name,
-        items.source_table,
-        'amount_minor' as control_measure,
-        items.control_count,
-        items.counted_minor as control_minor,
-        items.currency as control_currency,
-        items.item_minor as amount_minor,
-        items.item_currency as currency,
-        'psp_clearing:' || items.processor as clearing_account,
-        items.processor,
-        payments.processor_account,
-        null::text as bank_account,
-        payments.merchant_id,
-        payments.market,
-        payments.method_type,
-        payments.network,
-        case when items.psp_reference is not null
-            then items.processor || '|' || items.psp_reference || '|' || items.family end as strong_key,
-        case when payments.merchant_reference is not null
-            then items.processor || '|' || payments.merchant_reference || '|' || items.family
-                || '|' || items.item_currency || '|' || items.item_minor end as weak_key,
-        null::text as batch_key,
-        items.occurred_at,
-        items.value_date,
-        -- A processor without terms or a currency without a calendar is held to calendar days.
-        coalesce(expected_day.calendar_date, items.value_date + coalesce(processors.settlement_lag_business_days, 0)) as expected_date,
-        coalesce(
-            due_day.calendar_date,
-            items.value_date + coalesce(processors.settlement_lag_business_days + processors.grace_business_days, 1)
-        ) as due_date,
-        null::bigint as fee_minor,
-        null::text as fee_currency,
-        items.intrinsic_code,
-        items.correction_reason,
-        items.exclusion_reason,
-        false as is_reversal,
-        items.batch_id,
-        null::bigint as file_id,
-        null::integer as line_no
+    select {{ as_item({
+        'item_key': 'items.item_key',
+        'reconciliation': "'payment_processor'",
+        'side': "'left'",
+        'item_type': 'items.item_type',
+        'source_reference': 'items.movement_id',
+        'source_name': "'payments'",
+        'source_table': 'items.source_table',
+        'control_measure': "'amount_minor'",
+        'control_count': 'items.control_count',
+        'control_minor': 'items.counted_minor',
+        'control_currency': 'items.currency',
+        'amount_minor': 'items.item_minor',
+        'currency': 'items.item_currency',
+        'clearing_account': "'psp_clearing:' || items.processor",
+        'processor': 'items.processor',
+        'processor_account': 'payments.processor_account',
+        'merchant_id': 'payments.merchant_id',
+        'market': 'payments.market',
+        'method_type': 'payments.method_type',
+        'network': 'payments.network',
+        'strong_key': "items.processor || '|' || items.psp_reference || '|' || items.family",
+        'weak_key': "
+            items.processor || '|' || payments.merchant_reference || '|' || items.family
+            || '|' || items.item_currency || '|' || items.item_minor",
+        'occurred_at': 'items.occurred_at',
+        'value_date': 'items.value_date',
+        'expected_date': 'coalesce(expected_day.calendar_date, items.value_date + coalesce(processors.settlement_lag_business_days, 0))',
+        'due_date': "
+            coalesce(
+                due_day.calendar_date,
+                items.value_date + coalesce(processors.settlement_lag_business_days + processors.grace_business_days, 1)
+            )",
+        'intrinsic_code': 'items.intrinsic_code',
+        'correction_reason': 'items.correction_reason',
+        'exclusion_reason': 'items.exclusion_reason',
+        'batch_id': 'items.batch_id',
+    }) }}
     from items
+    -- A processor without terms or a currency without a calendar is held to calendar days.
     left join processors on items.processor = processors.processor
     left join payments on items.payment_id = payments.payment_id
     {{ join_business_day('start_day', 'expected_day', 'items.currency', 'items.value_date', 'processors.settlement_lag_business_days') }}

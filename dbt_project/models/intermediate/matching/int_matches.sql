@@ -1,13 +1,18 @@
--- Pairs the two sides, rule by rule in the order of the seed; what one pass decides, later ones leave alone. Corrections
--- come first: all that is still open under a reference, once it comes to zero with them.
+-- Pairs the two sides, rule by rule in the order of the seed; what one pass decides, later ones leave alone. What people
+-- put together comes first, then corrections: all that is still open under a reference, once it comes to zero with them.
 {{ config(indexes=[{'columns': ['item_key'], 'unique': true}]) }}
 {%- set passes = [1, 2, 3] %}
-{%- set carried_on = 'item_key, reconciliation, side, amount_minor, currency, value_date, day_no, clearing_account, strong_key, weak_key' %}
+{%- set carried_on = 'item_key, reconciliation, side, amount_minor, currency, value_date, day_no, clearing_account, strong_key, weak_key, pool_key' %}
 
 with
 
 items as (
-    select *
+    select
+        item_key, reconciliation, side, amount_minor, currency, value_date, clearing_account, intrinsic_code,
+        correction_reason, manual_rule_id, manual_group_id, is_unlinked,
+        case when is_strong_key_barred then null else strong_key end as strong_key,
+        case when is_weak_key_barred then null else weak_key end as weak_key,
+        case when is_unlinked then null else pool_key end as pool_key
     from {{ ref('int_items') }}
     where exclusion_reason is null and not is_future_dated
 ),
@@ -22,10 +27,28 @@ rules as (
     where valid_from <= {{ business_date() }} and coalesce(valid_to, 'infinity'::date) > {{ business_date() }}
 ),
 
+-- A bank entry that names several payouts pays them together: what each of them is known by leads to the one key.
+named_together as (
+    select distinct reconciliation, clearing_account, strong_key as merged_key
+    from items
+    where side = 'right' and strong_key like '%+%'
+),
+
+merged as (
+    select
+        reconciliation,
+        clearing_account,
+        left(merged_key, length(merged_key) - position('|' in reverse(merged_key)) + 1) || reference as strong_key,
+        min(merged_key) as merged_key
+    from named_together
+    cross join unnest(string_to_array(substring(merged_key from '[^|]*$'), '+')) as reference
+    group by reconciliation, clearing_account, left(merged_key, length(merged_key) - position('|' in reverse(merged_key)) + 1) || reference
+),
+
 correction_keys as (
     select distinct reconciliation, clearing_account, currency, strong_key
     from items
-    where correction_reason is not null and strong_key is not null
+    where correction_reason is not null and strong_key is not null and manual_rule_id is null
 ),
 
 corrected as (
@@ -36,28 +59,39 @@ corrected as (
         and items.clearing_account = correction_keys.clearing_account
         and items.currency = correction_keys.currency
         and items.strong_key = correction_keys.strong_key
+    where items.manual_rule_id is null
     group by items.reconciliation, items.clearing_account, items.currency, items.strong_key
-    having count(*) > 1 and sum(case items.side when 'left' then items.amount_minor else -items.amount_minor end) = 0
+    having count(*) > 1
+        and sum(case items.side when 'left' then items.amount_minor else -items.amount_minor end) = 0
+        and not coalesce(bool_and(items.is_unlinked), false)
 ),
 
--- What carries its own break code meets nobody, unless a correction settles it.
+-- What carries its own break code meets nobody, unless people or a correction settle it.
 judged_0 as (
     select
         items.item_key, items.reconciliation, items.side, items.amount_minor, items.currency, items.value_date,
         -- A currency without a calendar is held to calendar days.
         coalesce(days.business_day_no, items.value_date - date '2020-01-01') as day_no,
-        items.clearing_account, items.strong_key, items.weak_key,
-        'corrected' as rule_id,
-        'corrected:' || md5(corrected.clearing_account || '|' || corrected.currency || '|' || corrected.strong_key) as group_id,
-        case when corrected.strong_key is not null then 'paired' end as decision
+        items.clearing_account, coalesce(merged.merged_key, items.strong_key) as strong_key, items.weak_key, items.pool_key,
+        coalesce(items.manual_rule_id, 'corrected') as rule_id,
+        coalesce(
+            items.manual_group_id,
+            'corrected:' || md5(corrected.clearing_account || '|' || corrected.currency || '|' || corrected.strong_key)
+        ) as group_id,
+        case when coalesce(items.manual_group_id, corrected.strong_key) is not null then 'paired' end as decision
     from items
     left join days on items.currency = days.currency and items.value_date = days.calendar_date
+    left join merged
+        on items.reconciliation = merged.reconciliation
+        and items.clearing_account = merged.clearing_account
+        and items.strong_key = merged.strong_key
     left join corrected
         on items.reconciliation = corrected.reconciliation
         and items.clearing_account = corrected.clearing_account
         and items.currency = corrected.currency
         and items.strong_key = corrected.strong_key
-    where items.intrinsic_code is null or corrected.strong_key is not null
+        and items.manual_rule_id is null
+    where items.intrinsic_code is null or corrected.strong_key is not null or items.manual_rule_id is not null
 ),
 
 undecided_0 as (
@@ -73,7 +107,7 @@ keyed_{{ pass }} as (
         rules.pairing,
         rules.window_business_days,
         rules.rule_id || '|' || clearing_account || '|'
-        || case rules.key_column when 'strong_key' then strong_key else weak_key end as key_value
+        || case rules.key_column when 'strong_key' then strong_key when 'weak_key' then weak_key when 'pool_key' then pool_key end as key_value
     from undecided_{{ pass - 1 }}
     left join rules
         on undecided_{{ pass - 1 }}.reconciliation = rules.reconciliation

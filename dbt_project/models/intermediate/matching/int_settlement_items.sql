@@ -13,6 +13,10 @@ bank_accounts as (
     select * from {{ ref('bank_accounts') }}
 ),
 
+currencies as (
+    select * from {{ ref('currencies') }}
+),
+
 -- What asks for no partner is shown as it was counted; what does, by what it changes.
 judged as (
     select
@@ -24,8 +28,12 @@ judged as (
         end as exclusion_reason,
         version_reason is null and has_stood as is_correction,
         case when version_reason is null then net_minor - prior_net_minor else 0 end as net_change_minor,
-        case when version_reason is null then fee_minor - prior_fee_minor else fee_minor end as fee_change_minor
+        case when version_reason is null then fee_minor - prior_fee_minor else fee_minor end as fee_change_minor,
+        gross_currency <> net_currency and gross_minor <> 0 as is_converted,
+        {{ round_half_even('gross_minor * exchange_rate * power(10::numeric, net_exponent.exponent - gross_exponent.exponent)') }} as converted_minor
     from lines
+    left join currencies as gross_exponent on lines.gross_currency = gross_exponent.currency
+    left join currencies as net_exponent on lines.net_currency = net_exponent.currency
 ),
 
 line_items as (
@@ -63,11 +71,12 @@ line_items as (
         end as intrinsic_code,
         {{ correction_reason('is_correction') }} as correction_reason,
         exclusion_reason,
-        null::date as expected_date,
-        null::date as due_date,
         -- A line that is nothing but a fee costs its net.
         case when item_type = 'fee' then case when version_reason is null then -net_change_minor else -net_minor end
             else fee_change_minor end as cost_minor,
+        -- The processor's own arithmetic: what it converted is the net and its fee together.
+        case when is_converted and not is_correction then net_minor + fee_minor - converted_minor end as fx_variance_minor,
+        is_converted and exchange_rate is null as is_rate_missing,
         processor, processor_account, batch_reference, net_currency, occurred_at, booked_date, batch_id, file_id, line_no, item_type
     from judged
 ),
@@ -123,64 +132,133 @@ payouts as (
 ),
 
 final as (
-    select
-        item_key, reconciliation, side, item_type, source_reference,
-        'files' as source_name, 'settlement_lines' as source_table,
-        control_measure, control_count, control_minor, control_currency,
-        amount_minor, currency, clearing_account, processor, processor_account,
-        null::text as bank_account, null::text as merchant_id, null::text as market, null::text as method_type, null::text as network,
-        strong_key, weak_key,
-        processor || '|' || processor_account || '|' || coalesce(batch_reference, 'none') || '|' || net_currency as batch_key,
-        occurred_at, booked_date as value_date, expected_date, due_date,
-        cost_minor as fee_minor, net_currency as fee_currency,
-        intrinsic_code, correction_reason, exclusion_reason, false as is_reversal, batch_id, file_id, line_no
+    select {{ as_item({
+        'item_key': 'item_key',
+        'reconciliation': 'reconciliation',
+        'side': 'side',
+        'item_type': 'item_type',
+        'source_reference': 'source_reference',
+        'source_name': "'files'",
+        'source_table': "'settlement_lines'",
+        'control_measure': 'control_measure',
+        'control_count': 'control_count',
+        'control_minor': 'control_minor',
+        'control_currency': 'control_currency',
+        'amount_minor': 'amount_minor',
+        'currency': 'currency',
+        'clearing_account': 'clearing_account',
+        'processor': 'processor',
+        'processor_account': 'processor_account',
+        'strong_key': 'strong_key',
+        'weak_key': 'weak_key',
+        'batch_key': batch_key('line_items'),
+        'occurred_at': 'occurred_at',
+        'value_date': 'booked_date',
+        'fee_minor': 'cost_minor',
+        'fee_currency': 'net_currency',
+        'fx_variance_minor': 'fx_variance_minor',
+        'is_rate_missing': 'is_rate_missing',
+        'intrinsic_code': 'intrinsic_code',
+        'correction_reason': 'correction_reason',
+        'exclusion_reason': 'exclusion_reason',
+        'batch_id': 'batch_id',
+        'file_id': 'file_id',
+        'line_no': 'line_no',
+    }) }}
     from line_items
     union all
-    select
-        item_key, 'batch_payout', 'left', 'settlement_batch',
-        processor || ':' || processor_account || ':' || batch_reference || ':' || net_currency,
-        'files', 'settlement_lines',
-        'net_minor', line_count, net_minor, net_currency,
-        amount_minor, net_currency, 'psp_balance:' || processor, processor, processor_account,
-        null, null, null, null, null,
-        processor || '|' || processor_account || '|' || batch_reference || '|' || net_currency, null,
-        processor || '|' || processor_account || '|' || batch_reference || '|' || net_currency,
-        booked_at, booked_date, booked_date, booked_date + 3,
-        null, null,
-        case when exclusion_reason is null and is_correction then 'RETRO_CORRECTION' end,
-        {{ correction_reason('exclusion_reason is null and is_correction') }}, exclusion_reason, false, batch_id, file_id, null
+    select {{ as_item({
+        'item_key': 'item_key',
+        'reconciliation': "'batch_payout'",
+        'side': "'left'",
+        'item_type': "'settlement_batch'",
+        'source_reference': "processor || ':' || processor_account || ':' || batch_reference || ':' || net_currency",
+        'source_name': "'files'",
+        'source_table': "'settlement_lines'",
+        'control_measure': "'net_minor'",
+        'control_count': 'line_count',
+        'control_minor': 'net_minor',
+        'control_currency': 'net_currency',
+        'amount_minor': 'amount_minor',
+        'currency': 'net_currency',
+        'clearing_account': "'psp_balance:' || processor",
+        'processor': 'processor',
+        'processor_account': 'processor_account',
+        'strong_key': batch_key('batch_totals'),
+        'batch_key': batch_key('batch_totals'),
+        'occurred_at': 'booked_at',
+        'value_date': 'booked_date',
+        'expected_date': 'booked_date',
+        'due_date': 'booked_date + 3',
+        'intrinsic_code': "case when exclusion_reason is null and is_correction then 'RETRO_CORRECTION' end",
+        'correction_reason': correction_reason('exclusion_reason is null and is_correction'),
+        'exclusion_reason': 'exclusion_reason',
+        'batch_id': 'batch_id',
+        'file_id': 'file_id',
+    }) }}
     from batch_totals
     union all
-    select
-        'payout:' || line_key || key_suffix, 'batch_payout', 'right', item_type,
-        processor || ':' || processor_account || ':' || coalesce(batch_reference, 'none') || ':' || net_currency,
-        'files', 'settlement_lines',
-        'net_minor', 1, net_minor, net_currency,
-        case when version_reason is null then payout_minor else net_minor end, net_currency, 'psp_balance:' || processor, processor, processor_account,
-        bank_account, null, null, null, null,
-        processor || '|' || processor_account || '|' || coalesce(batch_reference, 'none') || '|' || net_currency, null,
-        processor || '|' || processor_account || '|' || coalesce(batch_reference, 'none') || '|' || net_currency,
-        booked_at, booked_date, null, null,
-        null, null,
-        case when is_correction then 'RETRO_CORRECTION' end, {{ correction_reason('is_correction') }}, version_reason,
-        false, batch_id, file_id, line_no
+    select {{ as_item({
+        'item_key': "'payout:' || line_key || key_suffix",
+        'reconciliation': "'batch_payout'",
+        'side': "'right'",
+        'item_type': 'item_type',
+        'source_reference': "processor || ':' || processor_account || ':' || coalesce(batch_reference, 'none') || ':' || net_currency",
+        'source_name': "'files'",
+        'source_table': "'settlement_lines'",
+        'control_measure': "'net_minor'",
+        'control_count': '1',
+        'control_minor': 'net_minor',
+        'control_currency': 'net_currency',
+        'amount_minor': 'case when version_reason is null then payout_minor else net_minor end',
+        'currency': 'net_currency',
+        'clearing_account': "'psp_balance:' || processor",
+        'processor': 'processor',
+        'processor_account': 'processor_account',
+        'bank_account': 'bank_account',
+        'strong_key': batch_key('payouts'),
+        'batch_key': batch_key('payouts'),
+        'occurred_at': 'booked_at',
+        'value_date': 'booked_date',
+        'intrinsic_code': "case when is_correction then 'RETRO_CORRECTION' end",
+        'correction_reason': correction_reason('is_correction'),
+        'exclusion_reason': 'version_reason',
+        'batch_id': 'batch_id',
+        'file_id': 'file_id',
+        'line_no': 'line_no',
+    }) }}
     from payouts
     union all
-    select
-        'transfer:' || payouts.line_key || payouts.key_suffix, 'processor_bank', 'left', payouts.item_type,
-        payouts.processor || ':' || coalesce(payouts.psp_reference, payouts.file_name || ':' || payouts.line_no),
-        'files', 'settlement_lines',
-        null, 0, 0, null,
-        payouts.payout_minor, payouts.net_currency, 'cash_in_transit:' || payouts.processor, payouts.processor, payouts.processor_account,
-        payouts.bank_account, null, null, null, null,
-        payouts.processor || '|' || {{ normalised_reference('payouts.psp_reference') }},
-        payouts.processor || '|' || payouts.bank_account || '|' || payouts.payout_minor,
-        payouts.processor || '|' || payouts.processor_account || '|' || coalesce(payouts.batch_reference, 'none') || '|' || payouts.net_currency,
-        payouts.booked_at, payouts.booked_date,
-        coalesce(expected_day.calendar_date, payouts.booked_date + 1), coalesce(due_day.calendar_date, payouts.booked_date + 2),
-        null, null,
-        case when payouts.is_correction then 'RETRO_CORRECTION' end, {{ correction_reason('payouts.is_correction') }}, null,
-        false, payouts.batch_id, payouts.file_id, payouts.line_no
+    select {{ as_item({
+        'item_key': "'transfer:' || payouts.line_key || payouts.key_suffix",
+        'reconciliation': "'processor_bank'",
+        'side': "'left'",
+        'item_type': 'payouts.item_type',
+        'source_reference': "payouts.processor || ':' || coalesce(payouts.psp_reference, payouts.file_name || ':' || payouts.line_no)",
+        'source_name': "'files'",
+        'source_table': "'settlement_lines'",
+        'amount_minor': 'payouts.payout_minor',
+        'currency': 'payouts.net_currency',
+        'clearing_account': "'cash_in_transit:' || payouts.processor",
+        'processor': 'payouts.processor',
+        'processor_account': 'payouts.processor_account',
+        'bank_account': 'payouts.bank_account',
+        'strong_key': "payouts.processor || '|' || " ~ normalised_reference('payouts.psp_reference'),
+        'weak_key': "payouts.processor || '|' || payouts.bank_account || '|' || payouts.payout_minor",
+        'pool_key': "
+            payouts.processor || '|' || payouts.bank_account || '|' || payouts.net_currency
+            || '|' || coalesce(expected_day.calendar_date, payouts.booked_date + 1)",
+        'batch_key': batch_key('payouts'),
+        'occurred_at': 'payouts.booked_at',
+        'value_date': 'payouts.booked_date',
+        'expected_date': 'coalesce(expected_day.calendar_date, payouts.booked_date + 1)',
+        'due_date': 'coalesce(due_day.calendar_date, payouts.booked_date + 2)',
+        'intrinsic_code': "case when payouts.is_correction then 'RETRO_CORRECTION' end",
+        'correction_reason': correction_reason('payouts.is_correction'),
+        'batch_id': 'payouts.batch_id',
+        'file_id': 'payouts.file_id',
+        'line_no': 'payouts.line_no',
+    }) }}
     from payouts
     {{ join_business_day('start_day', 'expected_day', 'payouts.net_currency', 'payouts.booked_date', 'payouts.settlement_lag_business_days') }}
     {{ join_business_day('grace_day', 'due_day', 'payouts.net_currency', 'expected_day.calendar_date', 'payouts.grace_business_days') }}

@@ -23,6 +23,10 @@ bank_accounts as (
     select * from {{ ref('bank_accounts') }}
 ),
 
+kinds as (
+    select * from {{ ref('reconciliations') }}
+),
+
 open_items as (
     select * from {{ ref('reconciliation_items') }} where close_id = {{ close_id() }} and status = 'open'
 ),
@@ -277,9 +281,11 @@ rolled_forward as (
 
 -- 8. A clearing account is zero or the sum of its open breaks.
 breaks as (
-    select clearing_account as account, currency, sum(clearing_minor) as clearing_minor
+    select open_items.clearing_account as account, open_items.currency, sum(open_items.clearing_minor) as clearing_minor
     from open_items
-    group by clearing_account, currency
+    inner join kinds on open_items.reconciliation = kinds.reconciliation
+    where kinds.clears
+    group by open_items.clearing_account, open_items.currency
 ),
 
 -- Some clear against another account: the payment system's book of a bank account, against the bank account itself.

@@ -4,6 +4,10 @@ items as (
     select * from {{ ref('reconciliation_items') }} where close_id = {{ close_id() }} and status = 'open'
 ),
 
+decided as (
+    select * from {{ ref('int_decided_items') }} where assigned_owner is not null
+),
+
 codes as (
     select * from {{ ref('break_codes') }}
 ),
@@ -22,9 +26,11 @@ days as (
 
 grouped as (
     select
-        reconciliation,
-        coalesce(group_id, item_key) as break_id,
-        currency,
+        items.reconciliation,
+        coalesce(items.group_id, items.item_key) as break_id,
+        items.currency,
+        -- The last one that any of its items was given to.
+        (array_agg(decided.assigned_owner order by decided.assigned_by_action_id desc nulls last))[1] as assigned_owner,
         min(break_code) as break_code,
         min(correction_reason) as correction_reason,
         count(*) as item_count,
@@ -42,7 +48,8 @@ grouped as (
         min(first_seen_business_date) as first_seen_business_date,
         max(last_changed_business_date) as last_changed_business_date
     from items
-    group by reconciliation, coalesce(group_id, item_key), currency
+    left join decided on items.item_key = decided.item_key
+    group by items.reconciliation, coalesce(items.group_id, items.item_key), items.currency
 ),
 
 -- What is at risk: what clearing is off by, else the fee difference, else the amount the doubt is about.
@@ -73,7 +80,7 @@ valued as (
 graded as (
     select
         valued.*,
-        codes.owner,
+        coalesce(valued.assigned_owner, codes.owner) as owner,
         codes.is_timing,
         thresholds.severity,
         row_number() over (

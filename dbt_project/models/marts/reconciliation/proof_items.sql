@@ -45,6 +45,17 @@ items as (
     select * from {{ ref('reconciliation_items') }} where close_id = {{ close_id() }}
 ),
 
+close_actions as (
+    select break_actions.action_id, break_actions.kind
+    from {{ source('ops', 'close_actions') }} as close_actions
+    inner join {{ source('ops', 'break_actions') }} as break_actions on close_actions.action_id = break_actions.action_id
+    where close_actions.close_id = {{ close_id() }}
+),
+
+actions as (
+    select * from {{ ref('break_actions') }} where close_id = {{ close_id() }}
+),
+
 earlier_items as (
     select * from {{ earlier_rows('closes', 'reconciliation_items', earlier_columns) }} as earlier
 ),
@@ -217,13 +228,20 @@ excluded_as_counted as (
     group by source_table, currency
 ),
 
--- 4. Newly consumed + carried = matched + open + excluded, in count and amount.
+-- 4. Newly consumed + carried + taken apart = matched + open + excluded, in count and amount.
 incoming as (
     select reconciliation, side, currency, item_key, amount_minor from new_items
     union all
     select reconciliation, side, currency, item_key, amount_minor
     from earlier_items
     where close_id = {{ parent_close_id() }} and (status = 'open' or exclusion_reason = 'FUTURE_DATED')
+    union all
+    select earlier_items.reconciliation, earlier_items.side, earlier_items.currency, earlier_items.item_key, earlier_items.amount_minor
+    from actions
+    cross join unnest(actions.item_keys) as taken_apart (item_key)
+    inner join earlier_items
+        on actions.matched_close_id = earlier_items.close_id and taken_apart.item_key = earlier_items.item_key
+    where earlier_items.status <> 'open'
 ),
 
 incoming_totals as (
@@ -279,7 +297,57 @@ matched_to_zero as (
     group by reconciliation, currency
 ),
 
+-- Every action the close took is applied or refused, and what was applied is what its items ended as.
+decided as (
+    select
+        {{ proof_line(
+            'actions', 'coalesce(close_actions.kind, actions.kind)', "'XXX'",
+            'count(close_actions.action_id)', "count(*) filter (where actions.outcome in ('applied', 'refused'))", '0', '0',
+            "'actions ' || string_agg(coalesce(close_actions.action_id, actions.action_id)::text, ', ') filter (
+                where close_actions.action_id is null or actions.outcome is null)"
+        ) }}
+    from close_actions
+    full outer join actions
+        on close_actions.action_id = actions.action_id and close_actions.kind = actions.kind
+    group by coalesce(close_actions.kind, actions.kind)
+),
+
+moved as (
+    select
+        actions.action_id,
+        actions.kind,
+        wanted.item_key,
+        case actions.kind
+            when 'unlink' then items.item_key is not null
+                and (items.group_id is null or count(*) over (partition by actions.action_id, items.group_id) = 1)
+            else items.group_id = 'manual:' || actions.action_id
+                and case actions.kind
+                    when 'link' then items.status in ('matched', 'open')
+                    when 'force' then items.status = 'matched'
+                    when 'exclude' then items.exclusion_reason = 'MANUAL'
+                end
+        end as is_done
+    from actions
+    cross join unnest(actions.item_keys) as wanted (item_key)
+    left join items on wanted.item_key = items.item_key
+    where actions.outcome = 'applied' and actions.kind in ('link', 'unlink', 'force', 'exclude')
+),
+
+acted_upon as (
+    select
+        {{ proof_line(
+            'actions_take_effect', 'kind', "'XXX'", 'count(*)', 'count(*) filter (where is_done)', '0', '0',
+            "string_agg('action ' || action_id || ': ' || item_key, ', ' order by action_id, item_key) filter (where is_done is not true)"
+        ) }}
+    from moved
+    group by kind
+),
+
 final as (
+    select * from decided
+    union all
+    select * from acted_upon
+    union all
     select * from source_to_raw
     union all
     select * from source_to_staging

@@ -30,6 +30,14 @@ rules as (
     where valid_from <= {{ business_date() }} and coalesce(valid_to, 'infinity'::date) > {{ business_date() }}
 ),
 
+tolerances as (
+    select * from {{ ref('match_tolerances') }}
+),
+
+batches as (
+    select * from {{ source('ops', 'batches') }}
+),
+
 expected_fees as (
     select * from {{ ref('int_expected_fees') }}
 ),
@@ -53,9 +61,11 @@ earlier_items as (
 pairs as (
     select
         group_id,
-        sum(amount_minor) filter (where side = 'left') as left_minor,
-        sum(amount_minor) filter (where side = 'right') as right_minor,
-        min(currency) = max(currency) as is_one_currency
+        coalesce(sum(amount_minor) filter (where side = 'left'), 0) as left_minor,
+        coalesce(sum(amount_minor) filter (where side = 'right'), 0) as right_minor,
+        min(currency) = max(currency) as is_one_currency,
+        min(rule_id) as rule_id,
+        min(currency) as currency
     from matches
     where decision = 'paired'
     group by group_id
@@ -68,12 +78,19 @@ paired as (
         pairs.left_minor,
         pairs.right_minor,
         pairs.is_one_currency,
+        pairs.rule_id,
+        pairs.currency,
         min(items.value_date) filter (where items.side = 'left') as left_date,
         max(items.expected_date) filter (where items.side = 'left') as expected_date,
         min(items.value_date) filter (where items.side = 'right') as right_date,
         min(coalesce(right_days.business_day_no, items.value_date - date '2020-01-01')) filter (where items.side = 'right') as right_day_no,
         max(coalesce(expected_days.business_day_no, items.expected_date - date '2020-01-01')) filter (where items.side = 'left') as expected_day_no,
         bool_or(items.item_type = 'returned_payout') as has_returned_payout,
+        max(batches.as_of) filter (where items.side = 'left') as left_as_of,
+        max(batches.as_of) filter (where items.side = 'right') as right_as_of,
+        sum(items.fx_variance_minor) as fx_variance_minor,
+        bool_or(items.is_rate_missing) as is_rate_missing,
+        sum(expected_fees.expected_fee_minor) as expected_fee_minor,
         sum(items.fee_minor - expected_fees.expected_fee_minor) as fee_variance_minor,
         bool_or(
             items.side = 'right'
@@ -87,11 +104,30 @@ paired as (
     inner join pairs on matches.group_id = pairs.group_id
     inner join items on matches.item_key = items.item_key
     inner join kinds on items.reconciliation = kinds.reconciliation
+    left join batches on items.batch_id = batches.batch_id
     left join expected_fees on items.item_key = expected_fees.item_key
     left join days as right_days on items.currency = right_days.currency and items.value_date = right_days.calendar_date
     left join days as expected_days on items.currency = expected_days.currency and items.expected_date = expected_days.calendar_date
     where matches.decision = 'paired'
-    group by matches.group_id, pairs.left_minor, pairs.right_minor, pairs.is_one_currency
+    group by matches.group_id, pairs.left_minor, pairs.right_minor, pairs.is_one_currency, pairs.rule_id, pairs.currency
+),
+
+-- What a rule tolerates in the pair's currency; of an absolute and a relative tolerance the larger counts.
+tolerated as (
+    select
+        paired.*,
+        greatest(
+            coalesce(own.rounding_minor, every.rounding_minor, 0),
+            floor(abs(paired.left_minor) * coalesce(own.rounding_bps, every.rounding_bps, 0) / 10000)
+        ) as rounding_minor,
+        greatest(
+            coalesce(own.fee_tolerance_minor, every.fee_tolerance_minor, 0),
+            floor(abs(paired.expected_fee_minor) * coalesce(own.fee_tolerance_bps, every.fee_tolerance_bps, 0) / 10000)
+        ) as fee_tolerance_minor,
+        coalesce(own.fx_tolerance_minor, every.fx_tolerance_minor, 0) as fx_tolerance_minor
+    from paired
+    left join tolerances as own on paired.rule_id = own.rule_id and paired.currency = own.currency
+    left join tolerances as every on paired.rule_id = every.rule_id and every.currency = '*'
 ),
 
 -- Keys of one-sided items that this or an earlier close has seen before.
@@ -100,6 +136,7 @@ one_sided as (
     from items
     left join matches on items.item_key = matches.item_key and matches.decision = 'paired'
     where matches.item_key is null and items.side = 'right' and items.strong_key is not null and items.exclusion_reason is null
+        and not items.is_unlinked
 ),
 
 seen as (
@@ -144,33 +181,41 @@ coded as (
         paired.left_minor as group_left_minor,
         paired.right_minor as group_right_minor,
         paired.fee_variance_minor,
+        paired.left_as_of,
+        paired.right_as_of,
+        paired.is_one_currency,
         paired.left_date as ledger_date,
         paired.right_date as reported_date,
         expected_fees.expected_fee_minor,
+        kinds.coverage,
+        kinds.right_sign,
         case
             when items.exclusion_reason is not null or items.is_future_dated then null
             -- Nothing is owed, so nobody answers.
             when items.side = 'left' and items.amount_minor = 0 and paired.group_id is null then null
-            when matches.rule_id = 'corrected' then null
+            when matches.rule_id in ('corrected', 'manual_force', 'manual_exclude') then null
 
             when paired.group_id is not null then case
                 when not paired.is_one_currency then 'CURRENCY_MISMATCH'
                 when paired.left_minor <> paired.right_minor then case
                     when paired.has_returned_payout then kinds.taken_back_code
                     when paired.left_minor = -paired.right_minor and kinds.right_sign <> 0 then 'DIRECTION'
-                    when abs(paired.left_minor - paired.right_minor) <= rules.rounding_minor then 'ROUNDING'
+                    when abs(paired.left_minor - paired.right_minor) <= paired.rounding_minor then 'ROUNDING'
                     when kinds.mismatch_code is not null then kinds.mismatch_code
                     when abs(paired.right_minor) < abs(paired.left_minor)
                         and abs(paired.left_minor - paired.right_minor) > abs(paired.left_minor) * rules.split_share then 'SPLIT_INCOMPLETE'
                     when abs(paired.right_minor) < abs(paired.left_minor) then 'UNDER'
                     else 'OVER'
                 end
-                when kinds.checks_dates and (
+                -- Who links two items knows their dates.
+                when kinds.checks_dates and matches.rule_id <> 'manual_link' and (
                     paired.right_date < paired.left_date - 1
                     or paired.right_day_no > paired.expected_day_no + rules.window_business_days
                 ) then 'DATE_OUT_OF_WINDOW'
-                when abs(paired.fee_variance_minor) > rules.fee_tolerance_minor then 'FEE_VARIANCE'
+                when abs(paired.fee_variance_minor) > paired.fee_tolerance_minor then 'FEE_VARIANCE'
                 when paired.has_uncontracted_fee then 'FEE_DATA_MISSING'
+                when paired.is_rate_missing then 'FX_RATE_UNAVAILABLE'
+                when abs(paired.fx_variance_minor) > paired.fx_tolerance_minor then 'FX_DIFFERENCE'
             end
 
             when items.intrinsic_code is not null then items.intrinsic_code
@@ -200,7 +245,7 @@ coded as (
     from items
     inner join kinds on items.reconciliation = kinds.reconciliation
     left join matches on items.item_key = matches.item_key
-    left join paired on matches.group_id = paired.group_id and matches.decision = 'paired'
+    left join tolerated as paired on matches.group_id = paired.group_id and matches.decision = 'paired'
     left join rules on matches.rule_id = rules.rule_id
     left join expected_fees on items.item_key = expected_fees.item_key
     left join seen_before on items.item_key = seen_before.item_key
@@ -213,8 +258,14 @@ coded as (
 judged as (
     select
         coded.*,
+        -- A bank that keeps something of a credit, or takes something on top of a debit.
+        coalesce(
+            coded.coverage = 'bank_account'
+            and (coded.right_sign = 1 and coded.break_code = 'UNDER' or coded.right_sign = -1 and coded.break_code = 'OVER'),
+            false
+        ) as is_bank_charge,
         case
-            when coded.exclusion_reason is not null or coded.is_future_dated then 'excluded'
+            when coded.exclusion_reason is not null or coded.is_future_dated or coded.rule_id = 'manual_exclude' then 'excluded'
             when coded.break_code is not null then 'open'
             when coded.group_id is not null then 'matched'
             else 'excluded'
@@ -235,6 +286,7 @@ final as (
         case
             when exclusion_reason is not null then exclusion_reason
             when is_future_dated then 'FUTURE_DATED'
+            when rule_id = 'manual_exclude' then 'MANUAL'
             when status = 'excluded' then 'NOTHING_TO_PAY'
         end as exclusion_reason,
         rule_id,
@@ -248,8 +300,20 @@ final as (
         clearing_account,
         group_left_minor::bigint as group_left_minor,
         group_right_minor::bigint as group_right_minor,
+        -- What the sides differ by, and what it is: the part that names itself, and the rest.
+        case when is_one_currency then (group_right_minor - group_left_minor)::bigint end as difference_minor,
+        case when is_one_currency then case when is_bank_charge then group_right_minor - group_left_minor else 0 end::bigint end as difference_fee_minor,
+        case when is_one_currency then case when break_code = 'FX_DIFFERENCE' then group_right_minor - group_left_minor else 0 end::bigint end as difference_fx_minor,
+        case when is_one_currency then case when break_code = 'ROUNDING' then group_right_minor - group_left_minor else 0 end::bigint end as difference_rounding_minor,
+        case when is_one_currency then case
+            when is_bank_charge or break_code in ('FX_DIFFERENCE', 'ROUNDING') then 0 else group_right_minor - group_left_minor
+        end::bigint end as difference_remainder_minor,
+        left_as_of,
+        right_as_of,
         fee_minor,
         fee_currency,
+        fx_variance_minor,
+        is_rate_missing,
         expected_fee_minor,
         fee_variance_minor::bigint as fee_variance_minor,
         processor,
@@ -261,6 +325,7 @@ final as (
         network,
         strong_key,
         weak_key,
+        pool_key,
         batch_key,
         occurred_at,
         value_date,

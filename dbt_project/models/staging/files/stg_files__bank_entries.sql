@@ -32,7 +32,11 @@ classified as (
         described.*,
         rules.entry_class,
         rules.processor,
-        substring(described.description from rules.reference_pattern) as payment_reference,
+        -- One entry may pay several payouts at once and name them all.
+        (
+            select string_agg(distinct {{ normalised_reference('found[1]') }}, '+')
+            from regexp_matches(described.description, rules.reference_pattern, 'g') as found
+        ) as payment_reference,
         row_number() over (
             partition by described.batch_id, described.row_key, described.occurrence order by rules.rule_order nulls last
         ) as rule_rank

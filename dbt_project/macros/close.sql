@@ -51,8 +51,9 @@
   what was taken back and comes again is told from what is new.
   `told_apart_by`: of a file's lines one batch may hold several of one key; in this order they are its occurrences,
   and each occurrence has versions of its own.
+  `latest_first`: which version counts of those that one close takes.
 #}
-{% macro consumed_versions(source_name, table_name, key, prior_columns, standing='false', columns=['*'], told_apart_by=none) %}
+{% macro consumed_versions(source_name, table_name, key, prior_columns, standing='false', columns=['*'], told_apart_by=none, latest_first='batch_id desc') %}
     {#- Named here because dbt learns what a model stands on while it parses, when there is no close and no parent. #}
     {%- do ref('stg_visible_batches') %}
     {%- do source(source_name, table_name) %}
@@ -94,7 +95,7 @@
         ranked as (
             select
                 told_apart.*,
-                row_number() over (partition by {{ thing }}, is_consumed_now order by batch_id desc) as version_rank,
+                row_number() over (partition by {{ thing }}, is_consumed_now order by {{ latest_first }}) as version_rank,
                 row_number() over (partition by {{ thing }} order by is_consumed_now, batch_id) as version_no
             from told_apart
         )
@@ -118,17 +119,18 @@
   there count before tombstones, so that a repeated line that vanished once is taken back once. `columns` leaves out
   the record: nothing here reads it, and it would be sorted along.
 #}
-{% macro consumed_line_versions(table_name, columns, amounts) %}
+{% macro consumed_line_versions(table_name, columns, amounts, texts=[], latest_first='batch_id desc') %}
     select *, {{ version_reason(amounts) }} as version_reason
     from (
         select
             {% for column in ['batch_id', 'is_deleted', 'row_key', 'occurrence', 'version_rank', 'version_no', 'has_prior_version', 'has_stood'] + columns %}{{ column }}, {% endfor %}
+            {% for text in texts %}prior_{{ text }}, {% endfor %}
             {% for amount in amounts %}coalesce(prior_{{ amount }}, 0) as prior_{{ amount }}{{ ', ' if not loop.last }}{% endfor %}
 
         from (
             {{ consumed_versions(
-                'files', table_name, ['row_key'], amounts, amounts | join(' <> 0 or ') ~ ' <> 0',
-                ['batch_id', 'is_deleted', 'row_key'] + columns, 'is_deleted, abs(line_no)'
+                'files', table_name, ['row_key'], amounts + texts, amounts | join(' <> 0 or ') ~ ' <> 0',
+                ['batch_id', 'is_deleted', 'row_key'] + columns, 'is_deleted, abs(line_no)', latest_first
             ) }}
         ) as versions
     ) as compared

@@ -64,10 +64,12 @@ bench-files: $(TESTED) # against a bare COPY of the same file
 	@PYTHONPATH=plugins $(BIN)/python tests/bench/files/bench.py --lines $(or $(ROWS),2000000) \
 	  --rounds $(or $(ROUNDS),3) --table tests/bench/files/results.md
 
-# MODE=speed: a million items with a million, against a join by hand; MODE=year: a day at the year's end against day 30.
+# MODE=speed PAYMENTS=1000000: a million items with a million, against a join by hand; MODE=year: day 365 against day 30.
+# TABLE=tests/bench/match/results.md writes the figures of the usual mode down.
 bench-match: $(TESTED) # planted breaks found again, against a full outer join and datacompy
 	@PYTHONPATH=plugins:. $(BIN)/python -m tests.bench.match --mode $(or $(MODE),match) --payments $(or $(PAYMENTS),100000) \
-	  --seeds $(or $(SEEDS),1,2,3,4,5) --draw $(or $(DRAW),5) $(if $(CLOSES),--closes $(CLOSES)) --rounds $(or $(ROUNDS),3)
+	  --seeds "$(or $(SEEDS),1 2 3 4 5)" --draw $(or $(DRAW),5) --rounds $(or $(ROUNDS),3) \
+	  $(if $(CLOSES),--closes $(CLOSES)) $(if $(TABLE),--table $(TABLE))
 
 faults: $(TESTED) ## the long fault runs: late commits, full disks, capped memory, every failpoint by every fault
 	TIEOUT_FAULTS=long TIEOUT_LATE_COMMITS=10000 TIEOUT_CAPPED_ROWS=5000000 TIEOUT_CAPPED_LINES=1000000 \

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -28,8 +28,16 @@ MOVING = ("link", "unlink", "force", "exclude")
 KINDS = (*MOVING, "assign", "comment")
 # A break is named by as much of its id as tells it from the others, and by so many characters at least.
 HANDLE_LENGTH_MIN = 12
-# Raw rows shown of one item: sums of a day stand for many.
+# Raw rows shown of one item: a sum stands for many.
 ROWS_SHOWN_MAX = 20
+# Items that are sums: which of their batch's rows they are of.
+SUMMED = {
+    "settlement_batch": "concat_ws('|', processor, processor_account, coalesce(batch_reference, 'none'), net_currency) "
+    "= %(batch_key)s",
+    "bank_day": "bank_account = %(bank_account)s and booking_date = %(value_date)s",
+    "book_day": "bank_account = %(bank_account)s and "
+    "(booked_at at time zone (select zone from rules.books where book = %(book)s))::date = %(value_date)s",
+}
 
 # What is said of an action until a published close has taken it.
 NOT_TAKEN = "waits for the next close"
@@ -38,7 +46,7 @@ ITEM_COLUMNS = (
     "item_key", "close_id", "business_date", "reconciliation", "side", "item_type", "status", "break_code",
     "exclusion_reason", "rule_id", "group_id", "source_reference", "source_name", "source_table", "amount_minor",
     "currency", "clearing_account", "value_date", "expected_date", "due_date", "first_seen_business_date", "batch_id",
-    "file_id", "line_no",
+    "file_id", "line_no", "batch_key", "bank_account",
 )  # fmt: skip
 
 
@@ -96,6 +104,8 @@ class Item:
     batch_id: int | None
     file_id: int | None
     line_no: int | None
+    batch_key: str | None
+    bank_account: str | None
 
     @property
     def break_id(self) -> str:
@@ -434,28 +444,31 @@ def _source(cursor: Cursor, item: Item, registry: Registry) -> list[tuple[str, s
     table = next((t for t in registry.tables if (t.source, t.name) == (item.source_name, item.source_table)), None)
     rows = _raw_rows(cursor, item, table) if table is not None and item.batch_id is not None else []
     found += [("record", _spelled(row)) for row in rows[:ROWS_SHOWN_MAX]]
+    if len(rows) > ROWS_SHOWN_MAX:
+        found.append(("record", f"... and more: the item is a sum over {item.source_table}"))
     if not rows:
-        found.append(("record", f"no one row of raw: the item is a sum over {item.source_table}"))
+        found.append(("record", "none: raw has no row under this reference"))
     return [(what, redact(text)) for what, text in found]
 
 
 def _raw_rows(cursor: Cursor, item: Item, table: Table) -> list[dict[str, Any]]:
-    columns = sql.SQL(", ").join(sql.Identifier(name) for name in table.column_names)
-    select = sql.SQL("select {} from {} where batch_id = %s and ").format(
-        columns, sql.Identifier("raw", table.raw_table)
-    )
-    if item.file_id is not None:
-        cursor.execute(
-            select + sql.SQL("file_id = %s and abs(line_no) = abs(%s)"), (item.batch_id, item.file_id, item.line_no)
-        )
+    """The rows an item was made of, of the batch that brought it; one more than are shown when there are more."""
+    where: sql.Composable
+    if item.item_type in SUMMED:
+        where = sql.SQL(SUMMED[item.item_type])
+    elif item.file_id is not None:
+        where = sql.SQL("abs(line_no) = abs(%(line_no)s)")
     else:
-        # The reference of a part, a stage or a leg begins with the key of the row it is of.
+        # The reference of a stage or a leg begins with the key of its row.
         key = sql.SQL(", ").join(sql.Identifier(name) for name in table.key)
-        cursor.execute(
-            select
-            + sql.SQL("starts_with(%s || ':', concat_ws(':', {}) || ':')").format(key),
-            (item.batch_id, item.source_reference),
-        )
+        where = sql.SQL("starts_with(%(source_reference)s || ':', concat_ws(':', {}) || ':')").format(key)
+    if item.file_id is not None:
+        where += sql.SQL(" and file_id = %(file_id)s order by line_no")
+    statement = sql.SQL("select {} from {} where batch_id = %(batch_id)s and {} limit {}").format(
+        sql.SQL(", ").join(sql.Identifier(name) for name in table.column_names),
+        sql.Identifier("raw", table.raw_table), where, sql.Literal(ROWS_SHOWN_MAX + 1),
+    )  # fmt: skip
+    cursor.execute(statement, {**asdict(item), "book": BOOK})
     names = [column.name for column in cursor.description or ()]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
@@ -464,4 +477,4 @@ def _spelled(row: Mapping[str, Any]) -> str:
     """A row as text: the record as the file had it, else every column that has a value."""
     if row.get("record"):
         return str(row["record"])
-    return ", ".join(f"{name} {value}" for name, value in row.items() if value is not None)
+    return ", ".join(f"{name} {value}" for name, value in row.items() if value not in (None, ""))

@@ -23,6 +23,7 @@ AS_OF = datetime(2026, 10, 28, 4, tzinfo=UTC)
 # The reader views as tables: what breaks ask of them, without dbt.
 VIEWS = """
     create schema rules;
+    create table rules.books as select 'global' as book, 'Europe/Amsterdam' as zone;
     create table rules.break_codes (break_code text);
     insert into rules.break_codes values ('UNDER'), ('FEE_VARIANCE'), ('IN_LEDGER_NOT_PSP'), ('IN_PSP_NOT_LEDGER');
     create table published.reconciliation_items (
@@ -30,7 +31,7 @@ VIEWS = """
         break_code text, exclusion_reason text, rule_id text, group_id text, source_reference text, source_name text,
         source_table text, amount_minor bigint, currency text, clearing_account text, value_date date,
         expected_date date, due_date date, first_seen_business_date date, batch_id bigint, file_id bigint,
-        line_no integer);
+        line_no integer, batch_key text, bank_account text);
     create table published.break_register (
         close_id bigint, break_id text, currency text, break_code text, severity text, owner text, reconciliation text,
         source_references text, left_minor bigint, right_minor bigint, clearing_minor bigint,
@@ -43,7 +44,8 @@ VIEWS = """
     begin
         for bare in select attrelid::regclass as name, attname from pg_attribute
             where attnotnull and attnum > 0 and attrelid in ('raw.settlement_lines'::regclass,
-                'raw.payments_captures'::regclass, 'raw.payments_disputes'::regclass) loop
+                'raw.payments_captures'::regclass, 'raw.payments_disputes'::regclass,
+                'raw.bank_entries'::regclass, 'raw.payments_ledger_entries'::regclass) loop
             execute format('alter table %s alter column %I drop not null', bare.name, bare.attname);
         end loop;
     end $$;
@@ -188,7 +190,7 @@ def test_a_break_is_shown_down_to_the_raw_record(books: Books, tieout: Callable[
         "insert into raw.payments_disputes (batch_id, dispute_id, stage) values (3, 'd1', 'won'), (3, 'd1', 'lost')"
     )
     books.item("chargeback:d1:won", 5, source_reference="d1:won", source_table="disputes", batch_id=3)
-    books.item("line:day", 5, source_table="ledger_entries", source_name="payments", file_id=None)
+    books.item("line:gone", 5, source_table="captures", source_name="payments", batch_id=3, file_id=None)
     books.register()
     found = describe(books.connection, "reference:pair", load_registry())
     assert [item.item_key for item in found.items] == ["capture:pair", "line:pair"]
@@ -199,12 +201,47 @@ def test_a_break_is_shown_down_to_the_raw_record(books: Books, tieout: Callable[
     assert [text for what, text in won.sources["chargeback:d1:won"] if what == "record"] == ["dispute_id d1, stage won"]
     code, text = tieout("show", "reference:pair")
     assert (code, "Settled;pair;2.99" in text, "by reference" in text) == (0, True, True)
-    code, text = tieout("show", "line:day")
-    assert (code, "a sum over ledger_entries" in text) == (0, True)
+    code, text = tieout("show", "line:gone")
+    assert (code, "raw has no row under this reference" in text) == (0, True)
     code, text = tieout("show", "capture:matched")
     assert (code, "matched at the close of 2026-10-26" in text, "line:matched" in text) == (0, True, True)
     code, text = tieout("show", "nothing")
     assert (code, "`tieout breaks list` shows the open breaks" in text) == (BAD_INPUT, True)
+
+
+def records(books: Books, key: str) -> list[str]:
+    books.register()
+    shown = describe(books.connection, key, load_registry()).sources[key]
+    return [text for what, text in shown if what == "record"]
+
+
+def test_a_sum_is_shown_row_by_row(books: Books) -> None:
+    books.do(
+        "insert into raw.settlement_lines (batch_id, file_id, line_no, processor, processor_account, batch_reference, "
+        "net_currency, record) select 1, 1, n, 'adyen', 'shop', case when n < 31 then '4' end, 'EUR', 'line ' || n "
+        "from generate_series(1, 31) n"
+    )
+    books.do(
+        "insert into raw.bank_entries (batch_id, file_id, line_no, bank_account, booking_date, record) "
+        "values (1, 1, 1, 'NL1', '2026-10-26', 'ours'), (1, 1, 2, 'NL1', '2026-10-27', 'tomorrow'), "
+        "(1, 1, 3, 'NL2', '2026-10-26', 'of another account'), (2, 1, 4, 'NL1', '2026-10-26', 'of another batch')"
+    )
+    books.do(
+        "insert into raw.payments_ledger_entries (batch_id, ledger_entry_id, bank_account, booked_at) "
+        "values (2, 'late', 'NL1', '2026-10-25 23:30+00'), (2, 'next', 'NL1', '2026-10-26 23:30+00')"
+    )
+    books.item("batch:4", 5, item_type="settlement_batch", line_no=None, batch_key="adyen|shop|4|EUR")
+    books.item("batch:none", 5, item_type="settlement_batch", line_no=None, batch_key="adyen|shop|none|EUR")
+    books.item("bank_day:1", 5, source_table="bank_entries", line_no=None, bank_account="NL1")
+    books.item("book_day:1", 5, source_name="payments", source_table="ledger_entries", batch_id=2, file_id=None,
+               bank_account="NL1")  # fmt: skip
+    assert records(books, "batch:4") == [
+        *(f"line {number}" for number in range(1, 21)), "... and more: the item is a sum over settlement_lines",
+    ]  # fmt: skip
+    assert records(books, "batch:none") == ["line 31"]
+    assert records(books, "bank_day:1") == ["ours"]
+    (late,) = records(books, "book_day:1")
+    assert late.startswith("ledger_entry_id late, ")
 
 
 def test_an_action_is_kept_with_actor_and_reason_and_shown(

@@ -1,6 +1,6 @@
 """The matcher's benchmark: planted breaks found again, code by code, and what matching costs.
 
-    python -m tests.bench.match --mode match --payments 100000 --seeds 1,2,3,4,5 --draw 5
+    python -m tests.bench.match --mode match --payments 100000 --seeds "1 2 3 4 5" --draw 5
     python -m tests.bench.match --mode speed --payments 1000000
     python -m tests.bench.match --mode year --payments 52000
 
@@ -19,7 +19,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
-from tests.bench.match import rivals, speed, year
+from tests.bench.match import rivals, speed, table, year
 from tests.bench.match.closes import Closed, play, warehouse
 from tests.bench.match.days import seed
 from tests.bench.match.plan import Plan, usual
@@ -36,11 +36,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mode", choices=("match", "speed", "year"), default="match")
     parser.add_argument("--payments", type=int, default=100_000)
-    parser.add_argument("--seeds", default="1,2,3,4,5", help="seeds to play; 'none' for those drawn alone")
+    parser.add_argument("--seeds", default="1 2 3 4 5", help="seeds to play; 'none' for those drawn alone")
     parser.add_argument("--draw", type=int, default=5, help="how many further seeds are drawn now")
     parser.add_argument("--closes", type=int, help="stop a world after so many closes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", type=Path, default=Path(".tieout/bench"), help="where datacompy is installed")
+    parser.add_argument("--table", type=Path, help="Markdown page that mode match writes")
     parser.add_argument("--report", type=Path, default=Path(".tieout/bench/match"), help="where series and plots go")
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="tieout-bench-match-", dir="/tmp"))
@@ -51,13 +52,15 @@ def main() -> int:
             result, good = {"match": _match, "speed": _speed, "year": _year}[asked.mode](books, asked, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    if asked.table is not None and asked.mode == "match":
+        table.write(asked.table, result)
     print("RESULT " + json.dumps(result))
     return 0 if good else 1
 
 
 def _match(books: Warehouse, asked: argparse.Namespace, folder: Path) -> tuple[dict[str, object], bool]:
     """Every seed's world and the one held back; the rivals on the first seed's data."""
-    fixed = [] if asked.seeds == "none" else [int(number) for number in asked.seeds.split(",")]
+    fixed = [] if asked.seeds == "none" else [int(number) for number in asked.seeds.split()]
     drawn = [random.SystemRandom().randrange(10**6, 10**9) for _ in range(asked.draw)]
     print(f"seeds {fixed}, drawn now {drawn}")
     plans = [usual(number, asked.payments) for number in (*fixed, *drawn)]
@@ -120,12 +123,12 @@ def _rivals(books: Warehouse, plan: Plan, peers: Path, folder: Path) -> dict[str
 
 
 def _speed(books: Warehouse, asked: argparse.Namespace, _: Path) -> tuple[dict[str, object], bool]:
-    result = speed.run(books, usual(int(asked.seeds.split(",")[0]), asked.payments), asked.rounds)
+    result = speed.run(books, usual(int(asked.seeds.split()[0]), asked.payments), asked.rounds)
     return {"mode": "speed", **result}, float(str(result["ratio"])) <= speed.WANTED_RATIO
 
 
 def _year(books: Warehouse, asked: argparse.Namespace, _: Path) -> tuple[dict[str, object], bool]:
-    plan = replace(usual(int(asked.seeds.split(",")[0]), asked.payments), name="year", closes=YEAR_CLOSES,
+    plan = replace(usual(int(asked.seeds.split()[0]), asked.payments), name="year", closes=YEAR_CLOSES,
                    first=date(2026, 1, 5))  # fmt: skip
     closed = play(books, plan, asked.closes)
     _show(closed)

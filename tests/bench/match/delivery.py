@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -35,14 +35,21 @@ class Deck:
         self.cards = [fault for fault, count in faults.items() for _ in range(count)]
         rng.shuffle(self.cards)
 
-    def deal(self, close: int, closes: int, things: int) -> str:
+    def deal(
+        self, close: int, closes: int, things: float, fits: Callable[[str], bool] = lambda fault: True
+    ) -> str:
         """The fault of one of ``things`` that happen at this close; nothing for most.
 
         The last third of the closes is left for what faults lead to.
+
+        :param fits: whether a fault can happen to this one.
         """
-        room = max(closes * 2 // 3 - close, 0) * max(things, 1)
-        if self.cards and room and self.rng.random() < min(1.0, 1.3 * len(self.cards) / room):
-            return self.cards.pop()
+        room = max(closes * 2 // 3 - close, 0) * things
+        if self.cards and room and self.rng.random() < min(1.0, 2 * len(self.cards) / room):
+            card = next((card for card in reversed(self.cards) if fits(card)), "")
+            if card:
+                self.cards.remove(card)
+            return card
         return ""
 
     def put_back(self, fault: str) -> None:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from tests.bench.match.days import ONE_DAY, Days, at, half_even, seed
@@ -71,9 +72,9 @@ class Stage:
         self.lags = {name: int(row["settlement_lag_business_days"]) for name, row in self.terms.items()}
         self.lags.update(plan.lags)
         rule = next(row for row in seed("match_rules") if row["rule_id"] == "pp_reference")
-        self.rounding = int(rule["rounding_minor"])
-        self.fee_tolerance = int(rule["fee_tolerance_minor"])
-        self.window = int(rule.get("window_business_days") or rule["window_days"])
+        self.window = int(rule["window_business_days"])
+        tolerances = (row for row in seed("match_tolerances") if row["rule_id"] == "pp_reference")
+        self._tolerances = {row["currency"]: row for row in tolerances}
         self.delivered: dict[Account, list[int]] = {}
         self.covered: dict[Account, list[date]] = {}
         self.settlement_accounts = seed("settlement_accounts")
@@ -103,6 +104,13 @@ class Stage:
             max((self.days.closes[k] for k, came in enumerate(delivered) if came <= close), default=NEVER)
             for close in range(self.plan.closes)
         ]
+
+    def tolerance(self, what: str, currency: str, base_minor: int = 0) -> int:
+        """What is tolerated of ``rounding``, ``fee`` or ``fx`` in a currency: the larger of absolute and relative."""
+        row = self._tolerances.get(currency) or self._tolerances["*"]
+        name = what if what == "rounding" else f"{what}_tolerance"
+        relative = Decimal(row.get(f"{name}_bps") or 0) * abs(base_minor) / 10_000
+        return max(int(row[f"{name}_minor"]), int(relative))
 
     def number(self, what: str) -> int:
         """The next number of a kind, from 1."""

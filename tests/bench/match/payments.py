@@ -13,11 +13,12 @@ from tests.bench.match.plan import PAYMENT_FAULTS
 from tests.bench.match.truth import pair_code
 
 TWINS = "two captures of one order have the same amount, and one line without a reference could be either's"
+EITHER = "two equal lines without a reference, and either could be the one capture's"
 # Faults of a line or its capture that can meet on one item.
 TWISTS = {
     "settled_late", "settled_at_window_end", "settled_too_late", "under", "over", "rounding", "beyond_rounding",
     "wrong_currency", "fee_off", "fee_at_tolerance", "fee_without_contract", "twice_in_report", "twice_later",
-    "ledger_late", "changed_after_match", "gone_after_match",
+    "ledger_late", "changed_after_match", "gone_after_match", "fx_off", "fx_at_tolerance", "no_rate",
 }  # fmt: skip
 # The last part of the time is left for what faults lead to.
 PLANTED_UNTIL = 0.55
@@ -68,6 +69,8 @@ class Payments:
             fitting = [route for route in fitting if self.stage.lags[route.processor] > 1]
         elif "wrong_currency" in parts:
             fitting = [r for r in fitting if r.account == "TieoutEU" and r.currency != "EUR"]
+        elif parts & {"fx_off", "fx_at_tolerance", "no_rate"}:
+            fitting = [route for route in self.routes if route.net_currency != route.currency]
         elif "second_chargeback" in parts:
             fitting = [route for route in fitting if route.processor == "adyen"]
         elif "fee_without_contract" in parts:
@@ -149,7 +152,7 @@ class Payments:
         if item.known > line.seen:
             stage.alone("ordinary", line, item.known)
 
-    def _judged(self, kind: str, item: Movement, line: Line, *, fee_off: bool = False, fee_known: bool = True,
+    def _judged(self, kind: str, item: Movement, line: Line, *, price: str | None = None,
                 clears: int | None = None) -> str | None:  # fmt: skip
         """The truth of a movement and the line that bears its reference; the code they share."""
         stage, route = self.stage, item.sale.route
@@ -160,8 +163,9 @@ class Payments:
         booked = line.row["booked_at"].date()
         last = stage.days.add(stage.expected(item.day, route), stage.window, route.currency)
         code = pair_code(
-            item.amount_minor, line.row["gross_minor"], stage.rounding, line.row["gross_currency"] == route.currency,
-            item.day - ONE_DAY <= booked <= last, fee_off, fee_known,
+            item.amount_minor, line.row["gross_minor"], stage.tolerance("rounding", route.currency, item.amount_minor),
+            same_currency=line.row["gross_currency"] == route.currency,
+            in_window=item.day - ONE_DAY <= booked <= last, price=price,
         )  # fmt: skip
         if code:
             stage.left_open(kind, item, code, together, clears)
@@ -179,15 +183,15 @@ class Payments:
             booked = stage.days.add(expected, stage.window, route.currency)
         elif "settled_too_late" in parts:
             booked = stage.days.add(expected, stage.window + self.rng.randint(1, 3), route.currency)
-        gross = amount
+        gross, rounding = amount, stage.tolerance("rounding", route.currency, amount)
         if "under" in parts:
             gross -= amount // self.rng.randint(5, 12)
         elif "over" in parts:
             gross += amount // self.rng.randint(5, 12)
         elif "rounding" in parts:
-            gross += self.rng.choice((-1, 1)) * stage.rounding
+            gross += self.rng.choice((-1, 1)) * rounding
         elif "beyond_rounding" in parts:
-            gross += self.rng.choice((-1, 1)) * (stage.rounding + 1)
+            gross += self.rng.choice((-1, 1)) * (rounding + 1)
         report = stage.days.close_of(booked)
         seen = stage.delivered[route.processor, route.account][report] if report < stage.plan.closes else report
         handed_over = seen + 2 if "ledger_late" in parts else None
@@ -196,13 +200,7 @@ class Payments:
             "capture", route, capture.psp_reference, sale.order, gross, booked, second=self._second(),
             fee=stage.prices.fee(route, gross, day), currency="EUR" if "wrong_currency" in parts else None,
         )  # fmt: skip
-        off = 0
-        if "fee_off" in parts:
-            off = self.rng.choice((-1, 1)) * (stage.fee_tolerance + self.rng.choice((1, 75)))
-        elif "fee_at_tolerance" in parts:
-            off = self.rng.choice((-1, 1)) * stage.fee_tolerance
-        line.row["fee_minor"] += off
-        line.row["net_minor"] -= off
+        price = self._mispriced(parts, line)
         stage.report(line)
         together = max(line.seen, capture.known)
         again = None
@@ -218,14 +216,30 @@ class Payments:
             clears = changed if amount + change == gross and "wrong_currency" not in parts else None
         elif again is not None and gross != amount:
             clears = max(again.seen, together)
-        code = self._judged(fault, capture, line, fee_off=abs(off) > stage.fee_tolerance,
-                            fee_known="fee_without_contract" not in parts, clears=clears)  # fmt: skip
+        code = self._judged(fault, capture, line, price=price, clears=clears)
         if changed is not None:
             stage.change_capture(capture, None if "gone_after_match" in parts else amount + change, changed)
             if clears is None or code is None:
                 stage.left_open(fault, capture._replace(amount_minor=change), "RETRO_CORRECTION", changed)
         if again is not None:
             self._repeated(fault, capture, line, again)
+
+    def _mispriced(self, parts: set[str], line: Line) -> str | None:
+        """Twist a line's fee, or what was converted, and name it."""
+        stage, row = self.stage, line.row
+        fee = stage.tolerance("fee", row["net_currency"], row["fee_minor"])
+        converted = stage.tolerance("fx", row["gross_currency"])
+        sign = self.rng.choice((-1, 1))
+        off = {"fee_off": fee + self.rng.choice((1, 75)), "fee_at_tolerance": fee}
+        lost = {"fx_off": converted + self.rng.choice((1, 300)), "fx_at_tolerance": converted}
+        for part in sorted(parts):
+            row["fee_minor"] += sign * off.get(part, 0)
+            row["net_minor"] -= sign * (off.get(part, 0) + lost.get(part, 0))
+        if "no_rate" in parts:
+            row["exchange_rate"] = None
+        named = {"fee_off": "FEE_VARIANCE", "fee_without_contract": "FEE_DATA_MISSING", "fx_off": "FX_DIFFERENCE",
+                 "no_rate": "FX_RATE_UNAVAILABLE"}  # fmt: skip
+        return next((code for part, code in named.items() if part in parts), None)
 
     def _repeated(self, fault: str, capture: Movement, line: Line, again: Line) -> None:
         """The truth of a line that repeats another: too much by itself, or one break of all three."""
@@ -235,7 +249,7 @@ class Payments:
         if line.row["gross_minor"] == capture.amount_minor:
             again.tells.append((fault, "DUPLICATE", since, None, ""))
             return
-        code = pair_code(capture.amount_minor, 2 * line.row["gross_minor"], stage.rounding, True, True, False, True)
+        code = pair_code(capture.amount_minor, 2 * line.row["gross_minor"], 1)
         assert code is not None, "half of a capture, twice, is the capture"
         stage.left_open(fault, capture, code, since)
         for one in (line, again):
@@ -323,6 +337,14 @@ class Payments:
             self.stage.left_open(kind, capture, "AMBIGUOUS", seen, None, TWINS)
         line.tells.append((kind, "AMBIGUOUS", seen, None, TWINS))
 
+    def _no_reference_twice(self, kind: str, sale: Sale, day: date) -> None:
+        capture = self.stage.capture(sale, day, sale.amount_minor)
+        lines = [self._line(capture, psp_reference=None, second=NOON + n) for n in (0, 9)]
+        for line in lines:
+            line.tells.append((kind, "AMBIGUOUS", self.stage.report(line), None, EITHER))
+        self.stage.waits(kind, capture, lines[0].seen)
+        self.stage.left_open(kind, capture, "AMBIGUOUS", lines[0].seen, None, EITHER)
+
     def _no_key(self, kind: str, sale: Sale, day: date) -> None:
         capture = self.stage.capture(sale, day, sale.amount_minor)
         line = self._line(capture, psp_reference=None)
@@ -332,7 +354,7 @@ class Payments:
 
     def _swapped(self, kind: str, sale: Sale, day: date) -> None:
         other = self._sell(day, sale.route)
-        if abs(other.amount_minor - sale.amount_minor) <= self.stage.rounding:
+        if abs(other.amount_minor - sale.amount_minor) < 10:
             other = other._replace(amount_minor=sale.amount_minor + 1000)
         one, two = (self.stage.capture(one, day, one.amount_minor) for one in (sale, other))
         for mine, theirs in ((one, two), (two, one)):

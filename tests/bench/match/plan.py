@@ -21,6 +21,9 @@ PAYMENT_FAULTS: dict[str, str] = {
     "wrong_sign": "a refund's line has a positive sign",
     "fee_off": "the fee is off by more than the tolerance",
     "fee_at_tolerance": "the fee is off by the tolerance exactly: nothing is wrong",
+    "fx_off": "net and fee are not the gross at the processor's own rate",
+    "fx_at_tolerance": "they are, but for what is tolerated: nothing is wrong",
+    "no_rate": "settled in another currency, and the rate is not told",
     "fee_without_contract": "a fee where no contract of the day says how much",
     "twice_in_report": "the line is there twice, a few seconds apart",
     "twice_later": "a later report has the line again",
@@ -31,6 +34,7 @@ PAYMENT_FAULTS: dict[str, str] = {
     "no_reference": "the line has the order only: it still matches by order and amount",
     "no_reference_far_away": "the line has the order only and comes weeks later",
     "no_reference_twins": "two equal captures of one order and a line that could be either's",
+    "no_reference_twice": "one capture and two equal lines that have the order only",
     "no_key": "the line has no reference at all, and its capture waits in vain",
     "swapped": "two captures whose lines bear each other's reference",
     "stranger": "a line of a payment nobody knows",
@@ -73,6 +77,7 @@ PAYOUT_FAULTS: dict[str, str] = {
     "in_two_days": "two credits, two business days apart",
     "half": "three fifths of it, and the rest never",
     "merged": "one credit for this payout and the next one of the account",
+    "merged_unnamed": "paid out with the next report, the bank pays that report's payout with it and names none",
     "returned": "credited, and taken back two days later",
     "returned_at_once": "credited and taken back on one day",
     "returned_announced": "credited and taken back, and the processor reports the return three days after",
@@ -81,6 +86,7 @@ PAYOUT_FAULTS: dict[str, str] = {
     "twins": "two payouts of one amount, credited without reference",
     "other_than_batch": "the payout is not the sum of its batch",
     "no_payout": "the batch is never paid out",
+    "negative": "fees exceed sales: the processor claims money from the bank account, and all is well",
     "late_payout": "the payout of the batch is announced with the next report",
 }
 
@@ -109,6 +115,8 @@ BOOK_FAULTS: dict[str, str] = {
     "not_booked": "an entry of the bank is never booked",
     "booked_only": "an entry of the book that no bank ever had",
     "other_amount": "booked with another amount and put right three business days later",
+    "bank_alone": "the bank moves the account on a Saturday, and the book says so three closes later",
+    "book_alone": "the book moves the account on a Saturday, and the bank never does",
 }
 
 
@@ -135,10 +143,10 @@ class Plan:
     payment_rates: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(PAYMENT_FAULTS, 0.0004))
     least: int = 3
     restated_faults: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(RESTATED_FAULTS, 3))
-    payout_faults: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(PAYOUT_FAULTS, 3))
+    payout_faults: Mapping[str, int] = field(default_factory=lambda: {**dict.fromkeys(PAYOUT_FAULTS, 3), "twins": 2})
     merchant_payout_faults: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(MERCHANT_PAYOUT_FAULTS, 4))
     conversion_faults: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(CONVERSION_FAULTS, 3))
-    book_faults: Mapping[str, int] = field(default_factory=lambda: dict.fromkeys(BOOK_FAULTS, 2))
+    book_faults: Mapping[str, int] = field(default_factory=lambda: {**dict.fromkeys(BOOK_FAULTS, 2), "book_alone": 1})
     lags: Mapping[str, int] = field(default_factory=dict)
     silent_accounts: Mapping[tuple[str, str], tuple[int, int]] = field(
         default_factory=lambda: {("paypal", "EZTIEOUTAP"): (11, 14)}

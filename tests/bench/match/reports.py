@@ -14,6 +14,7 @@ from tests.bench.match.market import RECORD_TYPES
 
 EVENING = 21 * 3600
 BATCH_PAYOUT = "batch_payout"
+PAIRED = ("twins", "merged", "merged_unnamed")
 # Days after its booking on which a batch without payout is not yet overdue.
 BATCH_WAITS_DAYS = 3
 
@@ -23,12 +24,17 @@ class Reports:
 
     def __init__(self, stage: Stage, bank: Bank) -> None:
         self.stage, self.bank = stage, bank
-        self.deck = Deck(stage.rng, stage.plan.payout_faults)
+        faults = stage.plan.payout_faults
+        apart = (*PAIRED, "negative")
+        self.deck = Deck(stage.rng, {name: count for name, count in faults.items() if name not in apart})
+        self.negatives = Deck(stage.rng, {"negative": faults.get("negative", 0)})
+        # These need a second payout of the account on the next day.
+        self.pairs = Deck(stage.rng, {name: count for name, count in faults.items() if name in PAIRED})
         self.restated = Deck(stage.rng, stage.plan.restated_faults)
         # close -> files that come then
         self._sent: dict[int, list[File]] = defaultdict(list)
-        # account and currency -> payouts that come with the account's next report
-        self._late_payouts: dict[tuple[Account, str], list[tuple[str, int]]] = defaultdict(list)
+        # account and currency -> (batch, payout, fault) that come with the account's next report
+        self._late_payouts: dict[tuple[Account, str], list[tuple[str, int, str]]] = defaultdict(list)
         # account and currency -> what the next batch has to come to
         self._twins: dict[tuple[Account, str], int] = {}
         self._pairs = {(row["processor"], row["processor_account"], row["currency"]): row["bank_account"]
@@ -54,8 +60,8 @@ class Reports:
         batches: dict[str, tuple[str, int]] = {}
         for currency in currencies:
             batch = f"{number + 1:04d}"
-            for reference, amount in self._late_payouts.pop((account, currency), []):
-                payout = self._announce(account, currency, amount, day, close, "")
+            for reference, amount, fault in self._late_payouts.pop((account, currency), []):
+                payout = self._announce(account, currency, amount, day, close, fault)
                 rows.append(self._row(account, currency, "payout", reference, payout, day, -amount))
             mine = [line for line in lines if line.row["net_currency"] == currency]
             if not mine:
@@ -66,6 +72,9 @@ class Reports:
                 self._tell(line, file_name, len(rows))
             net = sum(line.row["net_minor"] for line in mine)
             forced = self._twins.pop((account, currency), None)
+            if forced is None and not self.bank.awaits_second(account, currency) and net > 0:
+                is_negative = self.negatives.deal(number, self.stage.plan.closes, 7)
+                forced = -net // 3 if is_negative else None
             if forced is not None:
                 rows.append(self._row(account, currency, "fee", batch, None, day, forced - net))
                 net = forced
@@ -98,10 +107,13 @@ class Reports:
         stage, truth = self.stage, self.stage.truth
         # To the second of two payouts that belong together nothing else happens.
         is_second = self.bank.awaits_second(account, currency)
-        fault = "" if is_second else self.deck.deal(close, stage.plan.closes, 9)
-        if fault and (net < 20_000 or (account[0] == "paypal" and fault == "returned_announced")):
-            self.deck.put_back(fault)
-            fault = ""
+        fault = ""
+        if net >= 20_000 and not is_second:
+            if self._quiet(account, currency, number, close):
+                fault = self.pairs.deal(close, stage.plan.closes, 0.6)
+            fault = fault or self.deck.deal(
+                close, stage.plan.closes, 7, lambda fault: fault != "returned_announced" or account[0] != "paypal"
+            )
         reference = f"{account[0]}:{account[1]}:{batch}:{currency}"
         booked = max(line.row["booked_at"].date() for line in lines)
         overdue = next((n for n, at_day in enumerate(stage.days.closes) if (at_day - booked).days > BATCH_WAITS_DAYS),
@@ -112,11 +124,11 @@ class Reports:
             truth.open(*batch_left, "EXPECTED_NOT_DUE", close, overdue, net, currency)
             truth.open(*batch_left, "SPLIT_MISMATCH", overdue, None, net, currency)
             return []
-        if fault == "late_payout":
+        if fault in ("late_payout", "merged_unnamed"):
             came = stage.delivered[account][number + 1] if number + 1 < stage.plan.closes else stage.plan.closes
             truth.open(*batch_left, "EXPECTED_NOT_DUE", close, min(overdue, came), net, currency)
             truth.open(*batch_left, "SPLIT_MISMATCH", overdue, max(came, overdue), net, currency)
-            self._late_payouts[account, currency].append((batch, net))
+            self._late_payouts[account, currency].append((batch, net, "" if fault == "late_payout" else fault))
             return []
         amount = net
         if fault == "other_than_batch":
@@ -130,9 +142,6 @@ class Reports:
                                       sent_back.amount_minor))  # fmt: skip
             amount += sent_back.amount_minor
             self.bank.return_announced(sent_back, close)
-        if fault in ("twins", "merged") and not self._quiet(account, currency, number, close):
-            self.deck.put_back(fault)
-            fault = ""
         if fault == "twins":
             self._twins[account, currency] = amount
             self.bank.twins[account, currency] = amount

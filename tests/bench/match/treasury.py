@@ -185,20 +185,27 @@ class Book:
     """The payment system's own book of its bank accounts: a copy of what banks book, but for planned faults.
 
     Both sides of an account agree day by day; a day that does not agree stays open until the account as a whole does.
+    Two accounts are kept for what only one of the two sides has.
     """
+
+    BANK_ALONE, BOOK_ALONE = "NZD", "KWD"
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.faults = Deck(stage.rng, stage.plan.book_faults)
+        faults = stage.plan.book_faults
+        self.faults = Deck(stage.rng, {name: count for name, count in faults.items() if not name.endswith("_alone")})
+        self.alone = Deck(stage.rng, {name: count for name, count in faults.items() if name.endswith("_alone")})
+        self._is_mirroring = True
         # (close at which it is handed over, bank account) -> day -> sum
         self._handed: dict[tuple[int, str], dict[date, int]] = defaultdict(lambda: defaultdict(int))
         self._open: dict[str, list[Moved]] = defaultdict(list)
         for bank in stage.bank_accounts.values():
             self._enter(bank["bank_account"], stage.days.closes[0] - 3 * ONE_DAY, OPENING_MINOR)
 
-    def _enter(self, bank_account: str, day: date, amount: int) -> None:
+    def _enter(self, bank_account: str, day: date, amount: int, close: int | None = None) -> None:
+        """An entry of the book for a day, handed over at a close, by default that of the day."""
         stage = self.stage
-        close = stage.days.close_of(day)
+        close = stage.days.close_of(day) if close is None else close
         row = next(row for row in stage.bank_accounts.values() if row["bank_account"] == bank_account)
         stage.enter("ledger_entries", {
             "ledger_entry_id": f"led_{stage.number('ledger entry'):09d}", "bank_account": bank_account,
@@ -209,20 +216,21 @@ class Book:
 
     def mirror(self, bank_account: str, day: date, amount: int) -> None:
         """The bank books an entry: so does the book, unless planned otherwise."""
+        if not self._is_mirroring:
+            return
         stage = self.stage
         currency = next(code for code, row in stage.bank_accounts.items() if row["bank_account"] == bank_account)
         close = stage.days.close_of(day)
-        fault = self.faults.deal(close, stage.plan.closes, 25)
+        is_kept = currency in (self.BANK_ALONE, self.BOOK_ALONE)
+        fault = "" if is_kept else self.faults.deal(close, stage.plan.closes, 25)
         if fault == "booked_late":
             day = stage.days.add(day, 2, currency)
         elif fault == "booked_early":
             before = day - ONE_DAY
             while not stage.days.is_business_day(before, currency) or before.weekday() > 4:
                 before -= ONE_DAY
-            if stage.days.close_of(before) <= stage.now:
-                self.faults.put_back(fault)
-            else:
-                day = before
+            # Of a day that the book has handed over already it says nothing more.
+            day = before if stage.days.close_of(before) >= stage.now else day
         elif fault == "not_booked":
             return
         elif fault == "booked_only":
@@ -231,6 +239,23 @@ class Book:
             self._enter(bank_account, stage.days.add(day, 3, currency), -1_234)
             amount += 1_234
         self._enter(bank_account, day, amount)
+
+    def weekend(self, close: int, bank: Bank) -> None:
+        """On a Saturday one side moves an account alone."""
+        stage = self.stage
+        saturday = next((day for day in stage.days.span(close) if day.isoweekday() == 6), None)
+        fault = self.alone.deal(close, stage.plan.closes, 0.2) if saturday else ""
+        if not fault or saturday is None:
+            return
+        amount = stage.rng.randint(500, 9_000)
+        if fault == "book_alone":
+            self._enter(stage.bank_accounts[self.BOOK_ALONE]["bank_account"], saturday, amount)
+            return
+        bank_account = stage.bank_accounts[self.BANK_ALONE]["bank_account"]
+        self._is_mirroring = False
+        bank.book(bank_account, saturday, amount, "INTEREST")
+        self._is_mirroring = True
+        self._enter(bank_account, saturday, amount, close + 3)
 
     def play(self, close: int, statements: Sequence[File]) -> None:
         """Write the truth of a close, after everything of it is booked."""

@@ -74,11 +74,13 @@ class Truth:
             self.open(kind, reconciliation, "left", reference, code, since, seen, amount_minor, currency)
 
 
-def pair_code(left: int, right: int, rounding: int, same_currency: bool, in_window: bool, fee_off: bool,
-              fee_known: bool) -> str | None:  # fmt: skip
+def pair_code(
+    left: int, right: int, rounding: int, *, same_currency: bool = True, in_window: bool = True,
+    price: str | None = None,
+) -> str | None:  # fmt: skip
     """The one code of a capture, refund or dispute and its line that share a reference; None: they agree.
 
-    What is wrong with the money comes first, then its date, then the fee.
+    What is wrong with the money comes first, then its date, then ``price``: what is wrong with the fee or the rate.
     """
     if not same_currency:
         return "CURRENCY_MISMATCH"
@@ -88,8 +90,4 @@ def pair_code(left: int, right: int, rounding: int, same_currency: bool, in_wind
         if abs(left - right) <= rounding:
             return "ROUNDING"
         return "UNDER" if abs(right) < abs(left) else "OVER"
-    if not in_window:
-        return "DATE_OUT_OF_WINDOW"
-    if fee_off:
-        return "FEE_VARIANCE"
-    return None if fee_known else "FEE_DATA_MISSING"
+    return price if in_window else "DATE_OUT_OF_WINDOW"

@@ -59,6 +59,7 @@ class World:
                 sold = until
             self.treasury.play(close)
             self.bank.stray(business_date)
+            self.book.weekend(close, self.bank)
             files = [self._rates(close), *self.reports.play(close)]
             statements = list(self.bank.statements(close))
             self.bank.unannounced(close)

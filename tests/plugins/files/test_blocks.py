@@ -7,15 +7,17 @@ import io
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.plugins.rows import rows_of
 from tieout import files
-from tieout.files import lines
+from tieout.files import adyen, lines
+from tieout.files.columns import sums_by
 from tieout.files.lines import Block, CsvFile
-from tieout.files.plain import Columns
+from tieout.files.plain import Columns, columns_of
 from tieout.money import AmountError, to_minor, to_minor_all
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -195,3 +197,27 @@ def test_amounts_together_are_the_amounts_one_by_one(pairs: list[tuple[str, str]
             to_minor_all(texts, currencies, provider="adyen")
     else:
         assert to_minor_all(texts, currencies, provider="adyen") == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'a,"b"c\n', 'a,b"c"\n', '"a""b",c\n', '"a\nb",c\nd,e\n', 'a,b\n\nc,d\n', "a,b\r\nc,d\n", "a\rb,c\n", "a,b",
+        "\ufeffa,b\n", "a,\0\n", "a,b,c\n", "a\n", f"a,{'b' * (csv.field_size_limit() + 1)}\n",
+    ],
+)  # fmt: skip
+def test_what_is_not_plain_is_left_to_python(text: str) -> None:
+    assert columns_of(text, 1, ",", True, 2, [0, 1]) is None
+    assert columns_of('"a,b",c\r\nd,""\r\n', 1, ",", True, 2, [0, 1]) is not None
+
+
+def test_sums_are_exact_beyond_a_bigint() -> None:
+    amounts = pa.array([2**63 - 1, 2**63 - 1, None, -5], pa.int64())
+    assert sums_by(pa.array(["a", "a", "a", "b"]), amounts) == [("a", 2, 2**64 - 2), ("b", 1, -5)]
+    assert sums_by(pa.array(["a", "a", "a", "a"]), amounts) == [("a", 3, 2**64 - 7)]
+
+
+def test_a_line_that_adds_up_by_wrapping_around_is_refused() -> None:
+    one, gross, fees, net = (pa.array([value], pa.int64()) for value in (2, 2**63 - 1, -(2**63), -1))
+    with pytest.raises(files.Rejected, match="the line does not add up"):
+        adyen._refuse_sums(one, gross, fees, net, pa.array([True]))

@@ -53,13 +53,15 @@
   what was taken back and comes again is told from what is new.
   `told_apart_by`: of a file's lines one batch may hold several of one key; in this order they are its occurrences,
   and each occurrence has versions of its own.
+  `preferred`: versions of which this holds count before those that arrive later and of which it does not.
 #}
-{% macro consumed_versions(source_name, table_name, key, prior_columns, standing='false', columns=['*'], told_apart_by=none) %}
+{% macro consumed_versions(source_name, table_name, key, prior_columns, standing='false', columns=['*'], told_apart_by=none, preferred=none) %}
     {#- Named here because dbt learns what a model stands on while it parses, when there is no close and no parent. #}
     {%- do ref('stg_visible_batches') %}
     {%- do source(source_name, table_name) %}
     {%- set keys = key | join(', ') %}
     {%- set thing = keys ~ (', occurrence' if told_apart_by else '') %}
+    {%- set preference = '(' ~ preferred ~ ') desc, ' if preferred else '' %}
     select *
     from (
         with
@@ -96,15 +98,19 @@
         ranked as (
             select
                 told_apart.*,
-                row_number() over (partition by {{ thing }}, is_consumed_now order by batch_id desc) as arrival_rank,
+                row_number() over (partition by {{ thing }}, is_consumed_now order by {{ preference }}batch_id desc) as arrival_rank,
                 row_number() over (partition by {{ thing }} order by is_consumed_now, batch_id) as version_no
             from told_apart
         )
 
         select
             ranked.*,
-            arrival_rank
-            + coalesce(max(batch_id) filter (where not is_consumed_now) over same_thing > batch_id, false)::integer as version_rank,
+            arrival_rank + coalesce(
+                max(batch_id) filter (where not is_consumed_now and arrival_rank = 1) over same_thing > batch_id
+                {%- if preferred %}
+                and bool_or({{ preferred }}) filter (where not is_consumed_now) over same_thing >= ({{ preferred }})
+                {%- endif %}, false
+            )::integer as version_rank,
             bool_or(not is_consumed_now) over same_thing as has_prior_version,
             bool_or(not is_consumed_now and ({{ standing }})) over same_thing as has_stood
             {%- for column in prior_columns %},
@@ -122,17 +128,18 @@
   there count before tombstones, so that a repeated line that vanished once is taken back once. `columns` leaves out
   the record: nothing here reads it, and it would be sorted along.
 #}
-{% macro consumed_line_versions(table_name, columns, amounts) %}
+{% macro consumed_line_versions(table_name, columns, amounts, texts=[], preferred=none) %}
     select *, {{ version_reason(amounts) }} as version_reason
     from (
         select
             {% for column in ['batch_id', 'is_deleted', 'row_key', 'occurrence', 'version_rank', 'version_no', 'has_prior_version', 'has_stood'] + columns %}{{ column }}, {% endfor %}
+            {% for text in texts %}prior_{{ text }}, {% endfor %}
             {% for amount in amounts %}coalesce(prior_{{ amount }}, 0) as prior_{{ amount }}{{ ', ' if not loop.last }}{% endfor %}
 
         from (
             {{ consumed_versions(
-                'files', table_name, ['row_key'], amounts, amounts | join(' <> 0 or ') ~ ' <> 0',
-                ['batch_id', 'is_deleted', 'row_key'] + columns, 'is_deleted, abs(line_no)'
+                'files', table_name, ['row_key'], amounts + texts, amounts | join(' <> 0 or ') ~ ' <> 0',
+                ['batch_id', 'is_deleted', 'row_key'] + columns, 'is_deleted, abs(line_no)', preferred
             ) }}
         ) as versions
     ) as compared

@@ -55,21 +55,28 @@ def load_late(warehouse: Warehouse) -> None:
     changed = {"capture_id": "capture", "amount_minor": "4800", "captured_at": "2026-10-16"}
     captures.append(given._ledger_row("retro_correction_of_a_capture", "captures", changed))
     payments = [given._payment("late", {"payment_id": "order"})]
-    line = {"psp_reference": "capture", "gross_minor": "1700", "booked_at": "2026-10-20", "file": "late"}
-    lines = [given._line("silent_processor_is_overdue", line, 1)]
+    reports = {
+        "silent_processor_is_overdue": [{"psp_reference": "capture", "gross_minor": "1700", "booked_at": "2026-10-20"}],
+        # From before the payout: the closes after it know in which batch each line was paid out.
+        "stripe_line_waits_then_is_paid_out": given.read_csv(
+            given.SCENARIOS / "stripe_line_waits_then_is_paid_out" / "given" / "1" / "settlement_lines.csv"
+        ),
+    }
     with warehouse.connect() as connection, connection.cursor() as cursor:
         given._batch(cursor, "payments", "captures", "payments_captures", captures, end + timedelta(hours=1), None)
         given._batch(cursor, "payments", "payments", "payments_payments", payments, end + timedelta(hours=1), None)
-        file = given.File("silent_processor_is_overdue/adyen/late", "adyen", "silent_processor_is_overdue/account",
-                          FIRST, "settlement_lines", lines)  # fmt: skip
-        cursor.execute(
-            "insert into ops.files (sha256, name, uri, size_bytes, format, status, origin, origin_account, "
-            "content_date, seen_at) values (%s, %s, %s, 1, 'csv', 'loaded', %s, %s, %s, %s) returning file_id",
-            (file.sha256, file.name, file.name, file.origin, file.origin_account, file.content_date, end),
-        )
-        ((file_id,),) = cursor.fetchall()
-        rows = [{"file_id": file_id, "line_no": 1, **file.rows[0]}]
-        given._batch(cursor, "files", file.table, file.table, rows, end, file_id)
+        for name, told in reports.items():
+            lines = [given._line(name, {**line, "file": "late"}, 1) for line in told]
+            origin, account = lines[0]["processor"], lines[0]["processor_account"]
+            file = given.File(f"{name}/{origin}/late", origin, account, FIRST, "settlement_lines", lines)
+            cursor.execute(
+                "insert into ops.files (sha256, name, uri, size_bytes, format, status, origin, origin_account, "
+                "content_date, seen_at) values (%s, %s, %s, 1, 'csv', 'loaded', %s, %s, %s, %s) returning file_id",
+                (file.sha256, file.name, file.name, file.origin, file.origin_account, file.content_date, end),
+            )
+            ((file_id,),) = cursor.fetchall()
+            rows = [{"file_id": file_id, "line_no": number, **row} for number, row in enumerate(file.rows, 1)]
+            given._batch(cursor, "files", file.table, file.table, rows, end, file_id)
 
 
 def reopened(warehouse: Warehouse, business_date: date = FIRST, reason: str = "a report came late") -> Reclosing:
@@ -187,7 +194,7 @@ def test_the_reopened_date_takes_what_came_late_and_the_others_what_they_had(
     taken = dict(proven.query(batches))
     ((late,),) = proven.query("select array_agg(batch_id order by batch_id) from ops.batches where batch_id not in "
                               "(select batch_id from ops.close_batches where close_id <= 3)")  # fmt: skip
-    assert len(late) == 3
+    assert len(late) == 4
     former = [told.closes[day].close_id for day in given.CLOSES]
     assert [taken[member.close_id] for member in chain.closes] == [
         taken[former[0]] + late, taken[former[1]], taken[former[2]]
@@ -239,6 +246,18 @@ def test_the_latest_version_stands_whichever_date_took_it(published: Warehouse) 
         (f"%{changed}%",),
     )
     assert booked == [(FIRST, 4800)]
+
+
+def test_a_late_report_takes_no_line_out_of_its_batch(told: Told, published: Warehouse) -> None:
+    """Of two versions the one that is paid out stands, though the other arrived later and an earlier date took it."""
+    asked = (
+        "select business_date, side, status, coalesce(break_code, exclusion_reason), amount_minor "
+        "from published.reconciliation_items where reconciliation = 'batch_payout' and business_date > %s "
+        "and source_reference like 'stripe:stripe_line_waits_then_is_paid_out/%%' order by 1, 2, 3, 4, 5"
+    )
+    before = told.warehouse.query(asked, (FIRST,), told.published)
+    assert (SECOND, "left", "matched", None, 10000) in before
+    assert published.query(asked, (FIRST,)) == before
 
 
 def test_the_journal_is_what_the_new_closes_say(chain: Reclosing, published: Warehouse, lines: int) -> None:
@@ -438,7 +457,7 @@ def test_a_chain_that_is_given_up_leaves_no_trace_in_the_books(chain: Reclosing,
     ((late,),) = proven.query("select count(*) from ops.close_batches where close_id = %s and batch_id not in "
                               "(select batch_id from ops.close_batches where close_id <= 3)",
                               (again.closes[0].close_id,))  # fmt: skip
-    assert late == 3
+    assert late == 4
 
 
 def test_what_is_not_whole_is_built_again(chain: Reclosing, proven: Warehouse) -> None:

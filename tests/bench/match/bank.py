@@ -169,8 +169,7 @@ class Bank:
         entry = self.book(bank, day, first, text)
         together = max(entry.seen, payout.known)
         self._waits(fault or "ordinary", payout, entry.seen)
-        if payout.known > entry.seen:
-            self.right(fault or "announced late", entry, "BANK_NOT_PSP", entry.seen, payout.known)
+        self._unannounced(fault or "announced late", entry, payout)
         if fault in ("short", "more"):
             code = "UNDER" if fault == "short" else "OVER"
             self._left(fault, payout, code, together)
@@ -179,21 +178,27 @@ class Bank:
             rest = self.book(bank, day if fault == "in_two" else stage.days.add(day, 2, currency), amount - first, text)
             self._left(fault, payout, "SPLIT_INCOMPLETE", together, rest.seen)
             self.right(fault, entry, "SPLIT_INCOMPLETE", together, rest.seen)
-            if payout.known > rest.seen:
-                self.right(fault, rest, "BANK_NOT_PSP", rest.seen, payout.known)
+            self._unannounced(fault, rest, payout)
         elif fault == "half":
             self._left(fault, payout, "SPLIT_INCOMPLETE", together)
             self.right(fault, entry, "SPLIT_INCOMPLETE", together)
         elif fault == "twice":
             again = self.book(bank, stage.days.add(day, 1, currency), amount, text)
+            self._unannounced(fault, again, payout)
             self.right(fault, again, "DUPLICATE", max(again.seen, together))
         elif fault.startswith("returned"):
             back_on = day if fault == "returned_at_once" else stage.days.add(day, 2, currency)
             back = self.book(bank, back_on, -amount, text, is_reversal=True)
+            self._unannounced(fault, back, payout)
             if fault == "returned_announced":
                 self._returned[account, currency].append(Returned(payout, back, stage.days.add(back_on, 3, currency)))
             else:
                 self.right(fault, back, "PAYOUT_RETURNED", max(back.seen, together))
+
+    def _unannounced(self, kind: str, entry: Entry, payout: Payout) -> None:
+        """The bank is ahead of the processor's report: until that comes, nobody has announced the entry."""
+        if payout.known > entry.seen:
+            self.right(kind, entry, "BANK_NOT_PSP", entry.seen, payout.known)
 
     def _first_twin(self, payout: Payout, day: date) -> None:
         """The credit comes when the second payout is announced: from then on nobody can tell."""
@@ -221,7 +226,8 @@ class Bank:
     def return_announced(self, returned: Returned, close: int) -> None:
         """A report that comes for ``close`` tells of the return: from then on the entry has its counterpart."""
         entry = returned.entry
-        self.right("returned_announced", entry, "PAYOUT_RETURNED", max(entry.seen, self.stage.now), close)
+        opens = max(entry.seen, returned.payout.known, self.stage.now)
+        self.right("returned_announced", entry, "PAYOUT_RETURNED", opens, close)
 
     def stray(self, day: date) -> None:
         """Credits that nobody announced: one of nobody, one of a processor's that no report has."""
@@ -238,7 +244,7 @@ class Bank:
         """Write what is true at this close of returns that no report has told of yet."""
         for waiting in self._returned.values():
             for returned in waiting:
-                if returned.entry.seen <= close:
+                if max(returned.entry.seen, returned.payout.known) <= close:
                     self.right("returned_announced", returned.entry, "PAYOUT_RETURNED", close, close + 1)
 
     def statements(self, close: int) -> Iterator[File]:

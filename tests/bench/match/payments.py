@@ -13,6 +13,7 @@ from tests.bench.match.plan import PAYMENT_FAULTS
 from tests.bench.match.truth import pair_code
 
 TWINS = "two captures of one order have the same amount, and one line without a reference could be either's"
+EITHER = "two equal lines without a reference, and either could be the one capture's"
 # Faults of a line or its capture that can meet on one item.
 TWISTS = {
     "settled_late", "settled_at_window_end", "settled_too_late", "under", "over", "rounding", "beyond_rounding",
@@ -335,6 +336,14 @@ class Payments:
             self.stage.waits(kind, capture, seen)
             self.stage.left_open(kind, capture, "AMBIGUOUS", seen, None, TWINS)
         line.tells.append((kind, "AMBIGUOUS", seen, None, TWINS))
+
+    def _no_reference_twice(self, kind: str, sale: Sale, day: date) -> None:
+        capture = self.stage.capture(sale, day, sale.amount_minor)
+        lines = [self._line(capture, psp_reference=None, second=NOON + n) for n in (0, 9)]
+        for line in lines:
+            line.tells.append((kind, "AMBIGUOUS", self.stage.report(line), None, EITHER))
+        self.stage.waits(kind, capture, lines[0].seen)
+        self.stage.left_open(kind, capture, "AMBIGUOUS", lines[0].seen, None, EITHER)
 
     def _no_key(self, kind: str, sale: Sale, day: date) -> None:
         capture = self.stage.capture(sale, day, sale.amount_minor)

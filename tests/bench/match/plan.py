@@ -34,6 +34,7 @@ PAYMENT_FAULTS: dict[str, str] = {
     "no_reference": "the line has the order only: it still matches by order and amount",
     "no_reference_far_away": "the line has the order only and comes weeks later",
     "no_reference_twins": "two equal captures of one order and a line that could be either's",
+    "no_reference_twice": "one capture and two equal lines that have the order only",
     "no_key": "the line has no reference at all, and its capture waits in vain",
     "swapped": "two captures whose lines bear each other's reference",
     "stranger": "a line of a payment nobody knows",
@@ -85,6 +86,7 @@ PAYOUT_FAULTS: dict[str, str] = {
     "twins": "two payouts of one amount, credited without reference",
     "other_than_batch": "the payout is not the sum of its batch",
     "no_payout": "the batch is never paid out",
+    "negative": "fees exceed sales: the processor claims money from the bank account, and all is well",
     "late_payout": "the payout of the batch is announced with the next report",
 }
 

@@ -25,7 +25,9 @@ class Reports:
     def __init__(self, stage: Stage, bank: Bank) -> None:
         self.stage, self.bank = stage, bank
         faults = stage.plan.payout_faults
-        self.deck = Deck(stage.rng, {name: count for name, count in faults.items() if name not in PAIRED})
+        apart = (*PAIRED, "negative")
+        self.deck = Deck(stage.rng, {name: count for name, count in faults.items() if name not in apart})
+        self.negatives = Deck(stage.rng, {"negative": faults.get("negative", 0)})
         # These need a second payout of the account on the next day.
         self.pairs = Deck(stage.rng, {name: count for name, count in faults.items() if name in PAIRED})
         self.restated = Deck(stage.rng, stage.plan.restated_faults)
@@ -70,6 +72,9 @@ class Reports:
                 self._tell(line, file_name, len(rows))
             net = sum(line.row["net_minor"] for line in mine)
             forced = self._twins.pop((account, currency), None)
+            if forced is None and not self.bank.awaits_second(account, currency) and net > 0:
+                is_negative = self.negatives.deal(number, self.stage.plan.closes, 7)
+                forced = -net // 3 if is_negative else None
             if forced is not None:
                 rows.append(self._row(account, currency, "fee", batch, None, day, forced - net))
                 net = forced

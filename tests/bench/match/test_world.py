@@ -37,8 +37,9 @@ def test_every_code_is_planted_by_a_fault(number: int) -> None:
     world = World(usual(number, PAYMENTS))
     codes = Counter(row.code for delivery in world.play() for row in delivery.truth)
     assert {row["break_code"] for row in seed("break_codes")} - codes.keys() == set(), "codes that no fault plants"
-    dealt = [world.reports.deck, world.reports.pairs, world.reports.restated, world.treasury.payout_faults,
-             world.treasury.conversion_faults, world.book.faults, world.book.alone]  # fmt: skip
+    reports, treasury, book = world.reports, world.treasury, world.book
+    dealt = [reports.deck, reports.pairs, reports.negatives, reports.restated, treasury.payout_faults,
+             treasury.conversion_faults, book.faults, book.alone]  # fmt: skip
     left = [card for deck in dealt for card in deck.cards]
     assert left == [], "planned and never dealt"
 

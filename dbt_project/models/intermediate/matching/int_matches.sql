@@ -144,8 +144,11 @@ judged_{{ pass }} as (
         rule_id,
         rule_id || ':' || md5(key_value) as group_id,
         case
+            -- A side without items comes to nothing: what is taken back among our own agrees with that.
+            when pairing = 'group_total' then case
+                when is_one_currency and left_count + right_count > 1 and coalesce(left_minor, 0) = coalesce(right_minor, 0) then 'paired'
+            end
             when left_count = 0 or right_count = 0 then null
-            when pairing = 'group_total' then case when is_one_currency and left_minor = right_minor then 'paired' end
             when pairing = 'unique' then
                 case when is_in_window then case when left_count = 1 and right_count = 1 then 'paired' else 'ambiguous' end end
             when not has_exact_partner or side = 'left' then 'paired'

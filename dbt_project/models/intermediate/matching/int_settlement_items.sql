@@ -27,6 +27,8 @@ judged as (
             when item_type in ('payout', 'payout_return') then 'PAYOUT_RECORD'
         end as exclusion_reason,
         version_reason is null and has_stood as is_correction,
+        has_prior_version and version_rank = 1 and not is_deleted and item_type not in ('payout', 'payout_return')
+        and batch_reference is not null and prior_batch_reference is null as is_moved,
         case when version_reason is null then net_minor - prior_net_minor else 0 end as net_change_minor,
         case when version_reason is null then fee_minor - prior_fee_minor else fee_minor end as fee_change_minor,
         gross_currency <> net_currency and gross_minor <> 0 as is_converted,
@@ -81,29 +83,50 @@ line_items as (
     from judged
 ),
 
+-- What each line adds to a batch. A line that had to wait for its batch leaves those that wait for the batch it is in now.
+batch_parts as (
+    select
+        processor, processor_account, coalesce(batch_reference, prior_batch_reference, 'none') as batch_reference,
+        net_currency, file_id, batch_id, line_key, version_no, booked_at, booked_date,
+        1 as line_count,
+        net_minor,
+        case when is_moved then net_minor else net_change_minor end as change_minor,
+        case when not is_moved then version_reason end as unchanged_reason,
+        not is_moved and (is_correction or (has_prior_version and document_no is not null)) as is_correction,
+        is_deleted
+    from judged
+    where item_type not in ('payout', 'payout_return')
+    union all
+    select
+        processor, processor_account, coalesce(prior_batch_reference, 'none'),
+        net_currency, file_id, batch_id, line_key || ':moved', version_no, booked_at, booked_date,
+        0, 0, -prior_net_minor, null, false, false
+    from judged
+    where is_moved
+),
+
 -- One item a batch, file and currency: the processor's net of everything it says it will pay out. Of a batch that was
 -- reported before, what this report changes.
 batch_lines as (
     select
         processor,
         processor_account,
-        coalesce(batch_reference, 'none') as batch_reference,
+        batch_reference,
         net_currency,
         file_id,
         batch_id,
         min(line_key) as first_line_key,
         max(version_no) as version_no,
-        count(*) as line_count,
+        sum(line_count) as line_count,
         sum(net_minor)::bigint as net_minor,
-        sum(net_change_minor)::bigint as net_change_minor,
-        case when bool_and(version_reason is not null) then max(version_reason) end as exclusion_reason,
-        bool_or(is_correction or (has_prior_version and document_no is not null)) as is_correction,
-        bool_and(is_deleted or version_reason is not null) as is_deleted,
+        sum(change_minor)::bigint as net_change_minor,
+        case when bool_and(unchanged_reason is not null) then max(unchanged_reason) end as exclusion_reason,
+        bool_or(is_correction) as is_correction,
+        bool_and(is_deleted or unchanged_reason is not null) as is_deleted,
         max(booked_at) as booked_at,
         max(booked_date) as booked_date
-    from judged
-    where item_type not in ('payout', 'payout_return')
-    group by processor, processor_account, coalesce(batch_reference, 'none'), net_currency, file_id, batch_id
+    from batch_parts
+    group by processor, processor_account, batch_reference, net_currency, file_id, batch_id
 ),
 
 batch_totals as (

@@ -7,7 +7,11 @@
 with
 
 consumed as (
-    {{ consumed_line_versions('settlement_lines', columns, ['gross_minor', 'fee_minor', 'net_minor']) }}
+    -- A report from before a line's payout may arrive after the one that has it: it takes nothing out of its batch.
+    {{ consumed_line_versions(
+        'settlement_lines', columns, ['gross_minor', 'fee_minor', 'net_minor'], ['batch_reference'],
+        'batch_reference is not null'
+    ) }}
 ),
 
 files as (
@@ -76,6 +80,7 @@ final as (
         prior_gross_minor,
         prior_fee_minor,
         prior_net_minor,
+        prior_batch_reference,
         has_prior_version,
         has_stood,
         version_rank,

@@ -15,6 +15,8 @@ latest. A date that has not ended is refused.
 ### Triage
 - **May I re-run it?** Yes. Over the same batches it gives the same rows; a published close stays as it is. Until
   `publish`, readers see the close before it.
+- **Late data for a closed date?** The next close takes it with its own value date. To close the date itself again, with
+  every date after it: `tieout close reopen DATE --reason ...`. Until that is published this DAG's `open` is refused.
 - **Where are the logs?** Each task's log has a line per model and test; `ops.build_results` keeps them, `ops.closes`
   has the state and the reason of a failure.
 - **Who owns it?** finance-control for the numbers, data-platform for the run.

@@ -26,7 +26,7 @@ if [ -n "$$index" ] && [ -z "$${UV_DEFAULT_INDEX:-}" ]; then export UV_DEFAULT_I
 || { echo "installing with pip"; $(BIN)/python -m pip install --quiet --disable-pip-version-check $(1); }
 endef
 
-.PHONY: help run up status test lint docs bench bench-extract bench-files bench-match faults fuzz requirements clean
+.PHONY: help run up status test lint docs bench bench-extract bench-files bench-match faults fuzz oracle mutants requirements clean
 
 help: ## show this help
 	@echo "Tieout: every payment tied out, from ledger to processor to bank, or explained."
@@ -79,6 +79,12 @@ faults: $(TESTED) ## the long fault runs: late commits, full disks, capped memor
 
 fuzz: $(TESTED) ## damage thousands of files of every format; TIEOUT_FUZZ_SEED=N repeats a run
 	TIEOUT_FUZZ_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/python -m pytest -s tests/plugins/files/test_fuzz.py
+
+oracle: $(TESTED) ## judge many random worlds beside the SQL; TIEOUT_ORACLE_SEED=N repeats a run
+	TIEOUT_ORACLE_WORLDS=$(or $(WORLDS),40000) $(BIN)/python -m pytest -s tests/dbt/test_oracle.py
+
+mutants: $(TESTED) ## put faults into the SQL, one at a time, and print who notices (MUTANTS="window fees" for some)
+	@PYTHONPATH=plugins:. $(BIN)/python -m tests.mutants $(MUTANTS)
 
 clean: ## stop the server and remove everything that was made
 	@if [ -x $(BIN)/tieout ]; then $(BIN)/tieout clean --yes; fi

@@ -1,0 +1,348 @@
+"""The matcher of the rules' words: one reconciliation at a time, item by item, nothing clever."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import date, datetime, time, timedelta
+from decimal import ROUND_HALF_EVEN, Decimal
+
+from tests.dbt.oracle.facts import LEFT, RIGHT, Contract, Item, Outcome, World
+from tests.dbt.oracle.rules import ONE_DAY, Rule, Rules
+
+# Any network, any market: what a contract says that is not made for one.
+ANY = "*"
+# Lines that our ledger never expects.
+REVERSALS = {"refund_reversal": "REFUND_REVERSED", "chargeback_reversal": "CHARGEBACK_REVERSED"}
+
+
+def reconcile(world: World, rules: Rules, matcher: type[Matcher] | None = None) -> dict[str, Outcome]:
+    """Every item of a world with the one outcome it ends the close with: item key -> outcome.
+
+    :param matcher: who reads the rules, by default :class:`Matcher`.
+    """
+    outcomes: dict[str, Outcome] = {}
+    for item in world.items:
+        if item.exclusion_reason is not None:
+            outcomes[item.item_key] = Outcome("excluded", item.exclusion_reason)
+        elif item.value_date > world.business_date:
+            outcomes[item.item_key] = Outcome("excluded", "FUTURE_DATED")
+    explained = [item for item in world.items if item.item_key not in outcomes]
+
+    for name in rules.reconciliations:
+        items = [item for item in explained if item.reconciliation == name]
+        outcomes.update((matcher or Matcher)(world, rules, name).match(items))
+    return {item.item_key: _own(item, outcomes[item.item_key], world.business_date) for item in world.items}
+
+
+def _own(item: Item, outcome: Outcome, business_date: date) -> Outcome:
+    """The outcome with what is the item's own: its clearing amount, and when its break was first seen and changed."""
+    outcome = replace(outcome, clearing_minor=0 if outcome.status == "excluded" else clearing_minor([item]))
+    if outcome.status != "open":
+        return outcome
+    changed = outcome.code != item.carried_break_code or item.last_changed_business_date is None
+    return replace(
+        outcome,
+        first_seen_business_date=item.first_seen_business_date or business_date,
+        last_changed_business_date=business_date if changed else item.last_changed_business_date,
+    )
+
+
+class Matcher:
+    """One reconciliation of one close. Sides meet inside a clearing account and nowhere else."""
+
+    def __init__(self, world: World, rules: Rules, name: str) -> None:
+        self.world = world
+        self.rules = rules
+        self.terms = rules.reconciliations[name]
+        self.passes = rules.valid(name, world.business_date)
+        self.outcomes: dict[str, Outcome] = {}
+        self.paid_together: dict[tuple[str, str], str] = {}
+
+    def match(self, items: Sequence[Item]) -> dict[str, Outcome]:
+        """Settle corrections, then apply the rules in order; what is left is alone."""
+        self._correct(items)
+        self.paid_together = _paid_together(items)
+        # A correction that does not settle stays a break of its own, and the rest is matched as if it were not there.
+        for item in self._undecided(items):
+            if item.intrinsic_code is not None:
+                self.outcomes[item.item_key] = Outcome("open", item.intrinsic_code)
+        apply: dict[str, Callable[[Rule, Sequence[Item]], None]] = {
+            "identity": self._identity, "unique": self._unique, "group_total": self._group_total,
+        }  # fmt: skip
+        for rule in self.passes:
+            apply[rule.pairing](rule, self._undecided(items))
+        for item in self._undecided(items):
+            code = self._left_alone(item) if item.side == LEFT else self._right_alone(item)
+            self.outcomes[item.item_key] = Outcome("open", code)
+        for item in items:
+            found = self.outcomes[item.item_key]
+            if item.side == LEFT and item.amount_minor == 0 and not found.group:
+                self.outcomes[item.item_key] = Outcome("excluded", "NOTHING_TO_PAY", found.rule_id)
+        return self.outcomes
+
+    def _undecided(self, items: Iterable[Item]) -> list[Item]:
+        return [item for item in items if item.item_key not in self.outcomes]
+
+    def _decide(self, items: Iterable[Item], outcome: Outcome) -> None:
+        for item in items:
+            self.outcomes[item.item_key] = outcome
+
+    # -- the ways to pair
+
+    def _correct(self, items: Sequence[Item]) -> None:
+        """All under one reference and currency is matched once it comes to zero together with its corrections."""
+        groups: dict[tuple[str, str, str], list[Item]] = defaultdict(list)
+        for item in items:
+            if item.strong_key is not None:
+                groups[item.clearing_account, item.strong_key, item.currency].append(item)
+        for group in groups.values():
+            is_corrected = any(item.correction_reason is not None for item in group)
+            if is_corrected and len(group) > 1 and clearing_minor(group) == 0:
+                self._decide(group, Outcome("matched", None, "corrected", keys_of(group)))
+
+    def _identity(self, rule: Rule, items: Sequence[Item]) -> None:
+        """Whatever shares the key belongs together; how it differs is named afterwards."""
+        for group in self._by_key(rule, items):
+            left, right = sides(group)
+            if not left or not right:
+                continue
+            may_repeat = self._may_repeat(rule) and len(left) == 1 and len(right) > 1
+            if may_repeat and is_one_currency(group) and clearing_minor(group) != 0:
+                exact = [line for line in right if line.amount_minor == left[0].amount_minor]
+                if exact:
+                    first = min(exact, key=_order)
+                    self._name(rule, [left[0], first])
+                    for line in right:
+                        if line is not first:
+                            self.outcomes[line.item_key] = Outcome("open", self._left_over(line), rule.rule_id)
+                    continue
+            self._name(rule, group)
+
+    @staticmethod
+    def _may_repeat(rule: Rule) -> bool:
+        """Reference first, exact amount second: a reference can be reported again, the days of an account cannot."""
+        return rule.key_column == "strong_key"
+
+    def _unique(self, rule: Rule, items: Sequence[Item]) -> None:
+        """One with one inside the window; whoever has, or is, one of several candidates is ambiguous."""
+        for group in self._by_key(rule, items):
+            left, right = sides(group)
+            candidates: dict[str, list[Item]] = defaultdict(list)
+            for ours in left:
+                for theirs in right:
+                    days = self.rules.days_between(ours.currency, ours.value_date, theirs.value_date)
+                    if ours.currency == theirs.currency and days <= rule.window_business_days:
+                        candidates[ours.item_key].append(theirs)
+                        candidates[theirs.item_key].append(ours)
+            for item in group:
+                found = candidates[item.item_key]
+                if not found:
+                    continue
+                if len(found) > 1 or len(candidates[found[0].item_key]) > 1:
+                    self.outcomes[item.item_key] = Outcome("open", "AMBIGUOUS", rule.rule_id)
+                elif item.side == LEFT:
+                    self._name(rule, [item, found[0]])
+
+    def _group_total(self, rule: Rule, items: Sequence[Item]) -> None:
+        """All under the key, two items at least, once both sides come to the same total in one currency."""
+        for group in self._by_key(rule, items):
+            # A side without items comes to zero. Of a pool that would hide payouts that never came: there a credit is
+            # matched with payouts, and one without the other is none.
+            if rule.key_column == "pool_key" and not all(sides(group)):
+                continue
+            if len(group) > 1 and is_one_currency(group) and clearing_minor(group) == 0:
+                self._decide(group, Outcome("matched", None, rule.rule_id, keys_of(group)))
+
+    def _by_key(self, rule: Rule, items: Sequence[Item]) -> list[list[Item]]:
+        groups: dict[tuple[str, str], list[Item]] = defaultdict(list)
+        for item in items:
+            keys = {"strong_key": item.strong_key, "weak_key": item.weak_key, "pool_key": item.pool_key}
+            key = keys[rule.key_column]
+            if rule.key_column == "strong_key" and key is not None:
+                key = self.paid_together.get((item.clearing_account, key), key)
+            if key is not None:
+                groups[item.clearing_account, key].append(item)
+        return list(groups.values())
+
+    # -- what a pair is called
+
+    def _name(self, rule: Rule, group: Sequence[Item]) -> None:
+        left, right = sides(group)
+        charged = [line for line in right if line.item_type == "capture" and line.fee_currency == line.currency]
+        contracted = {line: fee for line in charged if (fee := self._contracted_fee(left, line)) is not None}
+        variance = sum((line.fee_minor or 0) - fee for line, fee in contracted.items()) if contracted else None
+        converted = sum(line.fx_variance_minor or 0 for line in right)
+        tolerance = self.rules.tolerance(rule, group[0].currency)
+        code = self._difference(rule, group)
+        if code is None and self.terms.checks_dates and self._is_out_of_window(rule, left, right):
+            code = "DATE_OUT_OF_WINDOW"
+        if code is None and self.terms.compares_fees:
+            if variance is not None and abs(variance) > tolerance.fee(sum(contracted.values())):
+                code = "FEE_VARIANCE"
+            elif any(line.fee_minor for line in charged if line not in contracted):
+                code = "FEE_DATA_MISSING"
+        if code is None and any(line.is_rate_missing for line in right):
+            code = "FX_RATE_UNAVAILABLE"
+        if code is None and abs(converted) > tolerance.fx_tolerance_minor:
+            code = "FX_DIFFERENCE"
+        status = "matched" if code is None else "open"
+        self._decide(group, Outcome(status, code, rule.rule_id, keys_of(group), variance))
+
+    def _difference(self, rule: Rule, group: Sequence[Item]) -> str | None:
+        """What the amounts are called; nothing where both sides come to the same."""
+        left, right = sides(group)
+        ours, theirs = (sum(item.amount_minor for item in side) for side in (left, right))
+        if not is_one_currency(group):
+            return "CURRENCY_MISMATCH"
+        if ours == theirs:
+            return None
+        if any(item.item_type == "returned_payout" for item in group):
+            return self.terms.taken_back_code
+        if ours == -theirs and self.terms.right_sign != 0:
+            return "DIRECTION"
+        if abs(ours - theirs) <= self.rules.tolerance(rule, group[0].currency).rounding(ours):
+            return "ROUNDING"
+        if self.terms.mismatch_code is not None:
+            return self.terms.mismatch_code
+        if abs(theirs) >= abs(ours):
+            return "OVER"
+        if rule.split_share is not None and abs(ours - theirs) > rule.split_share * abs(ours):
+            return "SPLIT_INCOMPLETE"
+        return "UNDER"
+
+    def _is_out_of_window(self, rule: Rule, left: Sequence[Item], right: Sequence[Item]) -> bool:
+        """Whether the report is older than what it reports, or more business days late than the rule allows."""
+        reported = min(item.value_date for item in right)
+        if reported < min(item.value_date for item in left) - ONE_DAY:
+            return True
+        awaited = [item.expected_date for item in left if item.expected_date is not None]
+        if not awaited or reported <= max(awaited):
+            return False
+        return self.rules.days_between(left[0].currency, max(awaited), reported) > rule.window_business_days
+
+    def _contracted_fee(self, left: Sequence[Item], line: Item) -> int | None:
+        """What the most specific contract of the day of the capture says a line should have cost."""
+        fitting = [
+            contract for contract in self.world.contracts for ours in left
+            if self.terms.compares_fees
+            and ours.item_type == "capture"
+            and contract.processor == ours.processor
+            and contract.currency == line.currency
+            and contract.method_type == ours.method_type
+            and contract.network in (ANY, ours.network)
+            and contract.market in (ANY, ours.market)
+            and contract.valid_from <= ours.value_date
+            and (contract.valid_to is None or ours.value_date < contract.valid_to)
+        ]  # fmt: skip
+        if not fitting:
+            return None
+        contract = min(fitting, key=lambda found: (-_specificity(found), found.fee_schedule_id))
+        share = line.amount_minor * contract.pct_bps / 10_000
+        return int(share.quantize(Decimal(1), ROUND_HALF_EVEN)) + contract.fixed_minor
+
+    # -- what is alone
+
+    def _left_alone(self, item: Item) -> str:
+        if item.item_type == "reserve_hold":
+            return "RESERVE_HELD"
+        if item.due_date is None or item.due_date >= self.world.business_date:
+            return "EXPECTED_NOT_DUE"
+        if self.terms.coverage == "always":
+            return self.terms.left_alone_code
+        by_bank = self.terms.coverage == "bank_account"
+        sender = ("bank", item.bank_account) if by_bank else (item.processor, item.processor_account)
+        covered_until = self.world.covered_until.get((sender[0] or "", sender[1] or ""))
+        is_covered = covered_until is not None and covered_until >= (item.expected_date or item.value_date)
+        return self.terms.left_alone_code if is_covered else "MISSING_OVERDUE"
+
+    def _right_alone(self, item: Item) -> str:
+        if self._is_replacement(item):
+            return "RETRO_CORRECTION"
+        seen = [
+            earlier for earlier in self.world.earlier
+            if earlier.reconciliation == item.reconciliation
+            and item.strong_key is not None and earlier.strong_key == item.strong_key
+            and earlier.item_key != item.item_key
+        ]  # fmt: skip
+        if any(earlier.was_paired for earlier in seen):
+            return self._repeated(item)
+        reasons = [row.exclusion_reason for row in seen] + [other.exclusion_reason for other in self._namesakes(item)]
+        if "FAILED" in reasons:
+            return "STATUS"
+        return self._unheard_of(item)
+
+    def _unheard_of(self, item: Item) -> str:
+        """The code of a right item whose reference says nothing; what time alone may clear comes first."""
+        if self._is_before_cutoff(item):
+            return "CUTOFF_TEMPORARY"
+        return REVERSALS.get(item.item_type, self.terms.right_alone_code)
+
+    def _left_over(self, item: Item) -> str:
+        return "RETRO_CORRECTION" if self._is_replacement(item) else self._repeated(item)
+
+    def _repeated(self, item: Item) -> str:
+        """The code of a right item whose partner another one took."""
+        is_against = item.amount_minor * self.terms.right_sign < 0
+        code = self.terms.taken_back_code if item.is_reversal or is_against else self.terms.repeat_code
+        return code or self.terms.right_alone_code
+
+    def _is_replacement(self, item: Item) -> bool:
+        """Whether the delivery that brings the item takes back what stood under its reference."""
+        return any(
+            other.side == RIGHT and other.intrinsic_code == "RETRO_CORRECTION" and other.batch_id == item.batch_id
+            for other in self._namesakes(item)
+        )
+
+    def _namesakes(self, item: Item) -> list[Item]:
+        """The other items of this close under the same reference."""
+        return [
+            other for other in self.world.items
+            if item.strong_key is not None
+            and (other.reconciliation, other.strong_key) == (item.reconciliation, item.strong_key)
+            and other.item_key != item.item_key
+        ]  # fmt: skip
+
+    def _is_before_cutoff(self, item: Item) -> bool:
+        grace = self.rules.cutoff_grace_seconds.get(item.processor or "")
+        if item.reconciliation != "payment_processor" or item.occurred_at is None or grace is None:
+            return False
+        cutoff = datetime.combine(self.world.business_date + ONE_DAY, time(), self.rules.zone)
+        return timedelta(0) < cutoff - item.occurred_at <= timedelta(seconds=grace)
+
+
+def clearing_minor(items: Iterable[Item]) -> int:
+    """What items of one currency add to their clearing account: left adds, right takes away."""
+    return sum(item.amount_minor if item.side == LEFT else -item.amount_minor for item in items)
+
+
+def sides(group: Sequence[Item]) -> tuple[list[Item], list[Item]]:
+    return [item for item in group if item.side == LEFT], [item for item in group if item.side == RIGHT]
+
+
+def is_one_currency(group: Iterable[Item]) -> bool:
+    return len({item.currency for item in group}) == 1
+
+
+def _order(item: Item) -> tuple[date, str]:
+    return item.value_date, item.item_key
+
+
+def keys_of(items: Iterable[Item]) -> frozenset[str]:
+    return frozenset(item.item_key for item in items)
+
+
+def _paid_together(items: Iterable[Item]) -> dict[tuple[str, str], str]:
+    """(clearing account, reference) -> the key of the entry that names it among others: it pays them all."""
+    found = {}
+    for item in items:
+        if item.side == RIGHT and item.strong_key is not None and "+" in item.strong_key:
+            before, _, named = item.strong_key.rpartition("|")
+            for reference in named.split("+"):
+                found[item.clearing_account, f"{before}|{reference}"] = item.strong_key
+    return found
+
+
+def _specificity(contract: Contract) -> int:
+    return (contract.network != ANY) + (contract.market != ANY)

@@ -1,0 +1,371 @@
+"""The faults: each a piece of the money path as it stands, and what somebody might have written instead.
+
+A piece stands exactly once in its file; ``test_mutants.py`` says when one has moved on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+MATCHES = "models/intermediate/matching/int_matches.sql"
+FEES = "models/intermediate/matching/int_expected_fees.sql"
+ITEMS = "models/marts/reconciliation/reconciliation_items.sql"
+REGISTER = "models/marts/reconciliation/break_register.sql"
+LEDGER = "models/intermediate/matching/int_ledger_items.sql"
+LINES = "models/intermediate/matching/int_settlement_items.sql"
+BANK = "models/intermediate/matching/int_bank_items.sql"
+INSTRUCTIONS = "models/intermediate/matching/int_instruction_items.sql"
+BALANCES = "models/intermediate/matching/int_balance_items.sql"
+CARRIED = "models/intermediate/matching/int_items.sql"
+COVERAGE = "models/intermediate/matching/int_coverage.sql"
+EVENTS = "models/intermediate/posting/int_events.sql"
+JOURNAL = "models/marts/accounting/journal_proposed.sql"
+CLOSE = "macros/close.sql"
+MONEY = "macros/money.sql"
+CALENDAR = "macros/calendar.sql"
+REFERENCES = "macros/references.sql"
+# What the oracle's worlds run through; faults elsewhere are for unit tests and scenarios to find.
+ORACLE_SEES = (MATCHES, FEES, ITEMS, MONEY)
+
+
+class Mutant(NamedTuple):
+    """One fault: in ``file`` of the dbt project, ``new`` instead of ``old``."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+    def text(self, project: Path) -> str:
+        """The file with the fault in it.
+
+        :raises ValueError: the piece does not stand in the file exactly once.
+        """
+        text = (project / self.file).read_text()
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.name}: {self.file} has {text.count(self.old)} times {self.old!r}")
+        return text.replace(self.old, self.new)
+
+
+MUTANTS = (
+    Mutant(
+        "corrections: right side not subtracted", MATCHES,
+        "then items.amount_minor else -items.amount_minor end) = 0",
+        "then items.amount_minor else items.amount_minor end) = 0",
+    ),
+    Mutant("corrections: currency dropped", MATCHES, "        and items.currency = corrected.currency\n", ""),
+    Mutant("corrections: one alone settles itself", MATCHES, "having count(*) > 1", "having count(*) > 0"),
+    Mutant(
+        "corrections: need not come to zero", MATCHES,
+        "else -items.amount_minor end) = 0",
+        "else -items.amount_minor end) >= 0",
+    ),
+    Mutant(
+        "future-dated items are matched", MATCHES,
+        "where exclusion_reason is null and not is_future_dated",
+        "where exclusion_reason is null",
+    ),
+    Mutant(
+        "excluded items are matched", MATCHES,
+        "where exclusion_reason is null and not is_future_dated",
+        "where not is_future_dated",
+    ),
+    Mutant(
+        "a rule holds on the day it ends", MATCHES,
+        "'infinity'::date) > {{ business_date() }}",
+        "'infinity'::date) >= {{ business_date() }}",
+    ),
+    Mutant(
+        "key without clearing account", MATCHES,
+        "rules.rule_id || '|' || clearing_account || '|'\n",
+        "rules.rule_id || '|'\n",
+    ),
+    Mutant(
+        "window short by a day", MATCHES,
+        "<= window_business_days as is_in_window",
+        "< window_business_days as is_in_window",
+    ),
+    Mutant(
+        "window in calendar days", MATCHES,
+        "coalesce(days.business_day_no, items.value_date - date '2020-01-01') as day_no",
+        "items.value_date - date '2020-01-01' as day_no",
+    ),
+    Mutant(
+        "no window without a calendar", MATCHES,
+        "coalesce(days.business_day_no, items.value_date - date '2020-01-01') as day_no",
+        "days.business_day_no as day_no",
+    ),
+    Mutant(
+        "currencies of a pair not looked at", MATCHES,
+        "min(currency) over same_key = max(currency) over same_key as is_one_currency",
+        "true as is_one_currency",
+    ),
+    Mutant(
+        "the last equal line is the partner", MATCHES,
+        "order by value_date, item_key) as twin_rank",
+        "order by value_date desc, item_key) as twin_rank",
+    ),
+    Mutant("several of ours may leave lines over", MATCHES, "left_count = 1 and right_count > 1", "right_count > 1"),
+    Mutant("lines that add up are left over", MATCHES, " and left_minor <> right_minor\n", "\n"),
+    Mutant(
+        "one side is enough", MATCHES,
+        "when left_count = 0 or right_count = 0 then null",
+        "when left_count = 0 and right_count = 0 then null",
+    ),
+    Mutant(
+        "a total may be smaller", MATCHES,
+        "coalesce(left_minor, 0) = coalesce(right_minor, 0) then 'paired'",
+        "coalesce(left_minor, 0) <= coalesce(right_minor, 0) then 'paired'",
+    ),
+    Mutant("a zero agrees with nothing", MATCHES, "left_count + right_count > 1 and", "true and"),
+    Mutant(
+        "one of ours with two candidates is paired", MATCHES,
+        "left_count = 1 and right_count = 1 then 'paired'",
+        "left_count = 1 then 'paired'",
+    ),
+    Mutant(
+        "every equal line is the partner", MATCHES,
+        "amount_minor = left_minor and twin_rank = 1 then",
+        "amount_minor = left_minor then",
+    ),
+    Mutant(
+        "any first line is the partner", MATCHES,
+        "amount_minor = left_minor and twin_rank = 1 then",
+        "twin_rank = 1 then",
+    ),
+    Mutant(
+        "items with a code of their own are matched", MATCHES,
+        "where items.intrinsic_code is null or",
+        "where true or",
+    ),
+    Mutant(
+        "a credit that names several payouts meets none", MATCHES,
+        "coalesce(merged.merged_key, items.strong_key) as strong_key",
+        "items.strong_key",
+    ),
+    Mutant("payouts of a day are not pooled", MATCHES, "when 'pool_key' then pool_key end", "end"),
+    Mutant("the third pass is left out", MATCHES, "passes = [1, 2, 3]", "passes = [1, 2]"),
+    Mutant(
+        "fees: half rounds away from zero", MONEY,
+        "- trunc({{ amount }})) = 0.5 then",
+        "- trunc({{ amount }})) = 0.25 then",
+    ),
+    Mutant("fees: basis points of a thousand", FEES, "fee_schedules.pct_bps / 10000", "fee_schedules.pct_bps / 1000"),
+    Mutant(
+        "fees: fixed part forgotten", FEES,
+        " + fee_schedules.fixed_minor as expected_fee_minor",
+        " as expected_fee_minor",
+    ),
+    Mutant(
+        "fees: a contract holds on the day it ends", FEES,
+        "pairs.value_date < coalesce(",
+        "pairs.value_date <= coalesce(",
+    ),
+    Mutant(
+        "fees: a contract starts a day late", FEES,
+        "pairs.value_date >= fee_schedules.valid_from",
+        "pairs.value_date > fee_schedules.valid_from",
+    ),
+    Mutant(
+        "fees: the least specific contract", FEES,
+        "(fee_schedules.market <> '*')::integer desc",
+        "(fee_schedules.market <> '*')::integer",
+    ),
+    Mutant("fees: in any currency", FEES, "        and pairs.currency = pairs.fee_currency\n", ""),
+    Mutant("fees: contract of another currency", FEES, "        and fee_schedules.currency = pairs.currency\n", ""),
+    Mutant("fees: contract of another processor", FEES, "pairs.processor = fee_schedules.processor\n        and ", ""),
+    Mutant(
+        "fees: corrections are compared", FEES,
+        "        and theirs_match.rule_id is distinct from 'corrected'\n",
+        "",
+    ),
+    Mutant("fees: lines left over are compared", FEES, " and theirs_match.decision = 'paired'\n", "\n"),
+    Mutant(
+        "rounding excludes its limit", ITEMS,
+        "<= paired.rounding_minor then 'ROUNDING'",
+        "< paired.rounding_minor then 'ROUNDING'",
+    ),
+    Mutant(
+        "opposite signs everywhere", ITEMS,
+        "= -paired.right_minor and kinds.right_sign <> 0 then",
+        "= -paired.right_minor then",
+    ),
+    Mutant(
+        "a shortfall of just the share is a missing part", ITEMS,
+        "> abs(paired.left_minor) * rules.split_share",
+        ">= abs(paired.left_minor) * rules.split_share",
+    ),
+    Mutant(
+        "over for under", ITEMS,
+        "when abs(paired.right_minor) < abs(paired.left_minor) then 'UNDER'",
+        "when abs(paired.right_minor) > abs(paired.left_minor) then 'UNDER'",
+    ),
+    Mutant(
+        "currencies of a pair are not named", ITEMS,
+        "when not paired.is_one_currency then 'CURRENCY_MISMATCH'\n",
+        "",
+    ),
+    Mutant(
+        "a report a day early is out of the window", ITEMS,
+        "paired.right_date < paired.left_date - 1\n",
+        "paired.right_date < paired.left_date\n",
+    ),
+    Mutant(
+        "a report on the last day is late", ITEMS,
+        "paired.right_day_no > paired.expected_day_no",
+        "paired.right_day_no >= paired.expected_day_no",
+    ),
+    Mutant("dates of every reconciliation", ITEMS, "when kinds.checks_dates and matches", "when matches"),
+    Mutant(
+        "fee tolerance excludes its limit", ITEMS,
+        "abs(paired.fee_variance_minor) > paired",
+        "abs(paired.fee_variance_minor) >= paired",
+    ),
+    Mutant(
+        "fees too low are accepted", ITEMS,
+        "abs(paired.fee_variance_minor) > paired",
+        "paired.fee_variance_minor > paired",
+    ),
+    Mutant("no fee needs a contract", ITEMS, "            and items.fee_minor <> 0\n", ""),
+    Mutant(
+        "rate tolerance excludes its limit", ITEMS,
+        "abs(paired.fx_variance_minor) > paired",
+        "abs(paired.fx_variance_minor) >= paired",
+    ),
+    Mutant(
+        "the general tolerance of a rule that has another", ITEMS,
+        "coalesce(own.rounding_minor, every.rounding_minor, 0)",
+        "coalesce(own.rounding_minor, 0)",
+    ),
+    Mutant(
+        "due today is late", ITEMS,
+        "items.due_date >= {{ business_date() }}",
+        "items.due_date > {{ business_date() }}",
+    ),
+    Mutant(
+        "reported until the expected day is not reported", ITEMS,
+        "coverage.covered_until >= items.expected_date",
+        "coverage.covered_until > items.expected_date",
+    ),
+    Mutant(
+        "every account is covered by any report of its sender", ITEMS,
+        "when 'bank_account' then items.bank_account else items.processor_account end",
+        "when 'bank_account' then items.bank_account else coverage.origin_account end",
+    ),
+    Mutant(
+        "closes that were redone are remembered", ITEMS,
+        "    inner join close_chain on earlier_items.close_id = close_chain.close_id\n",
+        "",
+    ),
+    Mutant("an item is its own predecessor", ITEMS, "        and one_sided.item_key <> earlier_items.item_key\n", ""),
+    Mutant(
+        "half a match makes a duplicate", ITEMS,
+        "earlier_items.ledger_date is not null and earlier_items.reported_date is not null",
+        "earlier_items.reported_date is not null",
+    ),
+    Mutant(
+        "another reconciliation makes a duplicate", ITEMS,
+        "        and one_sided.reconciliation = earlier_items.reconciliation\n",
+        "",
+    ),
+    Mutant(
+        "a duplicate for what was taken back", ITEMS,
+        "sign(items.amount_minor) = -kinds.right_sign",
+        "sign(items.amount_minor) = kinds.right_sign",
+    ),
+    Mutant("reversals are not looked at", ITEMS, "when items.is_reversal or sign", "when sign"),
+    Mutant("replaced by any delivery", ITEMS, " and items.batch_id = one_sided.batch_id)", ")"),
+    Mutant("seconds after the cut-off", ITEMS, "items.occurred_at + processors", "items.occurred_at - processors"),
+    Mutant("a temporary break for good", ITEMS, "when items.value_date = {{ business_date() }}\n", "when true\n"),
+    Mutant(
+        "a break changes every day", ITEMS,
+        "when carried_break_code = break_code then last_changed_business_date\n",
+        "",
+    ),
+    Mutant(
+        "a break is seen first every day", ITEMS,
+        "coalesce(first_seen_business_date, {{ business_date() }})",
+        "{{ business_date() }}",
+    ),
+    Mutant(
+        "clearing: right side not subtracted", ITEMS,
+        "then amount_minor else -amount_minor end as clearing_minor",
+        "then amount_minor else amount_minor end as clearing_minor",
+    ),
+    Mutant(
+        "clearing: excluded items count", ITEMS,
+        "case when status = 'excluded' then 0 when side",
+        "case when side",
+    ),
+    Mutant("register: exposure signed", REGISTER, "then abs(grouped.clearing_minor)", "then grouped.clearing_minor"),
+    Mutant(
+        "register: left total of the right side", REGISTER,
+        "filter (where side = 'left'), 0)::bigint as left_minor",
+        "filter (where side = 'right'), 0)::bigint as left_minor",
+    ),
+    Mutant(
+        "register: an age of just the limit is young", REGISTER,
+        "valued.age_business_days >= thresholds",
+        "valued.age_business_days > thresholds",
+    ),
+    Mutant(
+        "register: what nobody can value is small", REGISTER,
+        "coalesce(valued.reporting_exposure_minor, 9223372036854775807)",
+        "coalesce(valued.reporting_exposure_minor, 0)",
+    ),
+    Mutant(
+        "ledger: a refund is owed to us", LEDGER,
+        "case when status = 'succeeded' then -amount_minor else 0 end",
+        "case when status = 'succeeded' then amount_minor else 0 end",
+    ),
+    Mutant(
+        "ledger: a correction is the whole amount", LEDGER,
+        "else standing_minor - prior_standing_minor",
+        "else standing_minor",
+    ),
+    Mutant(
+        "lines: a payout is money towards the processor", LINES,
+        "-net_change_minor as payout_minor",
+        "net_change_minor as payout_minor",
+    ),
+    Mutant(
+        "bank: a restated entry is the whole amount", BANK,
+        "then amount_minor - prior_amount_minor else",
+        "then amount_minor else",
+    ),
+    Mutant(
+        "payouts: money in", INSTRUCTIONS,
+        "case when status = 'returned' then 0 else -amount_minor end as standing_minor",
+        "case when status = 'returned' then 0 else amount_minor end as standing_minor",
+    ),
+    Mutant(
+        "balances: a tombstone takes nothing back", BALANCES,
+        "then amount_minor - coalesce(prior_amount_minor, 0) else 0",
+        "then amount_minor else 0",
+    ),
+    Mutant(
+        "future-dated items are forgotten", CARRIED,
+        "(status = 'open' or exclusion_reason = 'FUTURE_DATED')",
+        "status = 'open'",
+    ),
+    Mutant("coverage: the first file says how far", COVERAGE, "max(files.content_date)", "min(files.content_date)"),
+    Mutant("calendar: a rest day is a business day", CALENDAR, "1 - {{ start_day }}.is_business_day::integer", "0"),
+    Mutant(
+        "references: as they are spelled", REFERENCES,
+        "upper(regexp_replace({{ reference }}, '[^A-Za-z0-9]', '', 'g'))",
+        "{{ reference }}",
+    ),
+    Mutant(
+        "versions: one equal amount is no change", CLOSE,
+        "when has_prior_version and {% for amount in amounts %}{{ amount }} = prior_{{ amount }}{{ ' and '",
+        "when has_prior_version and {% for amount in amounts %}{{ amount }} = prior_{{ amount }}{{ ' or '",
+    ),
+    Mutant(
+        "events: what stood is booked again", EVENTS,
+        "prior_currency, -prior_gross_minor, -prior_fee_minor",
+        "prior_currency, prior_gross_minor, -prior_fee_minor",
+    ),
+    Mutant("journal: converted in the gross currency", JOURNAL, "in ('net', 'fee', 'converted')", "in ('net', 'fee')"),
+    Mutant("journal: debits are credits", JOURNAL, "when 'debit' then 1 else -1", "when 'debit' then -1 else 1"),
+)  # fmt: skip

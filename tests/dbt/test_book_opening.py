@@ -1,4 +1,4 @@
-"""The comparison with the payment system's own book may begin later than the books: then both sides open at what they are."""
+"""The comparison with the payment system's own book may begin after the books: both sides open at what they are."""
 
 from __future__ import annotations
 

@@ -14,6 +14,10 @@ openings as (
     select * from {{ ref('int_bank_openings') }}
 ),
 
+book_openings as (
+    select * from {{ ref('int_book_openings') }}
+),
+
 bank_accounts as (
     select * from {{ ref('bank_accounts') }}
 ),
@@ -70,6 +74,18 @@ movements as (
         'files', 'bank_statements', null, 0, 0, null,
         opening_minor, currency, bank_account, opening_date, batch_id, file_id
     from openings
+    union all
+    select
+        'book_opening:' || bank_account || ':' || currency, 'left', 'book_opening', bank_account || ':opening',
+        'payments', 'ledger_entries', null, 0, 0, null,
+        book_minor, currency, bank_account, {{ business_date() }}, batch_id, null
+    from book_openings
+    union all
+    select
+        'bank_balance:' || bank_account || ':' || currency, 'right', 'bank_balance', bank_account || ':opening',
+        'files', 'bank_entries', null, 0, 0, null,
+        bank_minor, currency, bank_account, {{ business_date() }}, batch_id, null
+    from book_openings
 ),
 
 final as (
@@ -85,7 +101,7 @@ final as (
         'control_count': 'movements.control_count',
         'control_minor': 'movements.control_minor',
         'control_currency': 'movements.control_currency',
-        'amount_minor': 'movements.moved_minor',
+        'amount_minor': 'case when is_compared.bank_account is null then movements.control_minor else movements.moved_minor end',
         'currency': 'movements.currency',
         'clearing_account': "'system_book:' || movements.bank_account",
         'bank_account': 'movements.bank_account',
@@ -94,15 +110,18 @@ final as (
         'value_date': 'movements.moved_date',
         'expected_date': "case movements.side when 'left' then coalesce(expected_day.calendar_date, movements.moved_date) end",
         'due_date': "case movements.side when 'left' then coalesce(due_day.calendar_date, movements.moved_date + 1) end",
+        'exclusion_reason': "case when is_compared.bank_account is null then 'NOT_COMPARED' end",
         'batch_id': 'movements.batch_id',
         'file_id': 'movements.file_id',
     }) }}
     from movements
     left join bank_accounts on movements.bank_account = bank_accounts.bank_account
+    left join bank_accounts as is_compared
+        on movements.bank_account = is_compared.bank_account and is_compared.is_in_system_book
     {{ join_business_day('start_day', 'expected_day', 'movements.currency', 'movements.moved_date', '0') }}
     {{ join_business_day('grace_day', 'due_day', 'movements.currency', 'expected_day.calendar_date', 'bank_accounts.grace_business_days') }}
-    -- An account that the payment system keeps no book of has nothing to agree with.
-    where movements.side = 'left' or bank_accounts.is_in_system_book
+    -- What the payment system's book says is counted also where nobody asks it.
+    where movements.side = 'left' or is_compared.bank_account is not null
 )
 
 select * from final

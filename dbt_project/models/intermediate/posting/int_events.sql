@@ -40,7 +40,15 @@ openings as (
 ),
 
 ledger_entries as (
-    select * from {{ ref('stg_payments__ledger_entries') }} where version_rank = 1
+    select entries.*
+    from {{ ref('stg_payments__ledger_entries') }} as entries
+    inner join {{ ref('bank_accounts') }} as accounts
+        on entries.bank_account = accounts.bank_account and accounts.is_in_system_book
+    where entries.version_rank = 1
+),
+
+book_openings as (
+    select * from {{ ref('int_book_openings') }} where book_minor <> 0
 ),
 
 -- What each version stands for in the books, and what the version before this close stood for: the difference is
@@ -170,6 +178,11 @@ book_events as (
         amount_minor - coalesce(prior_amount_minor, 0) as net_minor,
         currency as net_currency, 0::bigint as platform_fee_minor
     from ledger_entries
+    union all
+    select
+        'book_opening:' || bank_account || ':' || currency, 'book_opening', 'any', null, bank_account,
+        {{ business_date() }}, {{ business_date() }}, 0, currency, 0, book_minor, currency, 0
+    from book_openings
 ),
 
 final as (

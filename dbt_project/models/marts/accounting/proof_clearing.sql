@@ -108,7 +108,11 @@ staged_events as (
     union all
     select 'bank_entries.amount_minor', currency, amount_minor - prior_amount_minor from entries
     union all
-    select 'ledger_entries.amount_minor', currency, amount_minor - coalesce(prior_amount_minor, 0) from ledger_entries
+    select 'ledger_entries.amount_minor', ledger_entries.currency,
+        ledger_entries.amount_minor - coalesce(ledger_entries.prior_amount_minor, 0)
+    from ledger_entries
+    inner join bank_accounts
+        on ledger_entries.bank_account = bank_accounts.bank_account and bank_accounts.is_in_system_book
 ),
 
 known_events as (
@@ -293,7 +297,8 @@ to_clear as (
     select trial_balance.account, trial_balance.currency, trial_balance.balance_minor
     from trial_balance
     inner join chart on trial_balance.account_type = chart.account_type
-    where chart.reconciliation is not null
+    -- Books of before the account had a reconciliation hold its type alone.
+    where chart.reconciliation is not null and trial_balance.account <> trial_balance.account_type
     union all
     select chart.account_type || ':' || bank_accounts.bank_account, trial_balance.currency, -trial_balance.balance_minor
     from trial_balance

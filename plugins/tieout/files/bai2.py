@@ -43,14 +43,10 @@ def read(path: Path, sink: Sink) -> Tally:
 
     :raises Rejected: a control total or record count differs, a record breaks the format, or a balance is off.
     """
-    tally = Tally("bai2", ORIGIN, sink)
-    proof = Proof(tally)
-    try:
+    with Tally("bai2", ORIGIN, sink) as tally:
+        proof = Proof(tally)
         _File(tally, proof).read(path)
         proof.settle()
-    except Rejected as rejected:
-        rejected.reading = rejected.reading or tally.reading()
-        raise
     return tally
 
 

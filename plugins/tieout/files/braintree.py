@@ -37,12 +37,8 @@ def read(path: Path, sink: Sink) -> Tally:
 
     :raises Rejected: an object cannot be read exactly or does not add up, or it is a report of disputes.
     """
-    tally = Tally("braintree.transactions", PROCESSOR, sink)
-    try:
+    with Tally("braintree.transactions", PROCESSOR, sink) as tally:
         _read(path, tally)
-    except Rejected as rejected:
-        rejected.reading = rejected.reading or tally.reading()
-        raise
     return tally
 
 

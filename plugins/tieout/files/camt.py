@@ -51,16 +51,12 @@ def read(path: Path, sink: Sink) -> Tally:
 
     :raises Rejected: it is no well-formed camt message, breaks the standard, or a statement does not prove itself.
     """
-    tally = Tally("camt", ORIGIN, sink)
-    proof = Proof(tally)
-    try:
+    with Tally("camt", ORIGIN, sink) as tally:
+        proof = Proof(tally)
         _read(path, tally, proof)
         if not tally.statements:
             raise Rejected("no statement in the file", expected="a Stmt, Rpt or Ntfctn element", found="none")
         proof.settle()
-    except Rejected as rejected:
-        rejected.reading = rejected.reading or tally.reading()
-        raise
     return tally
 
 

@@ -26,12 +26,8 @@ def read(path: Path, sink: Sink) -> Tally:
 
     :raises Rejected: a rate is no positive decimal number, a date is none or comes twice, or a line is cut.
     """
-    tally = Tally("ecb.eurofxref", SOURCE, sink)
-    try:
+    with Tally("ecb.eurofxref", SOURCE, sink) as tally:
         _read(path, tally)
-    except Rejected as rejected:
-        rejected.reading = rejected.reading or tally.reading()
-        raise
     return tally
 
 

@@ -38,12 +38,8 @@ def read(path: Path, sink: Sink) -> Tally:
     :raises Rejected: the page holds fewer than it counts, a transaction cannot be read exactly or does not add up, or
         it is a settlement's summary.
     """
-    tally = Tally("mollie.balance_transactions", PROCESSOR, sink)
-    try:
+    with Tally("mollie.balance_transactions", PROCESSOR, sink) as tally:
         _read(path, tally)
-    except Rejected as rejected:
-        rejected.reading = rejected.reading or tally.reading()
-        raise
     return tally
 
 

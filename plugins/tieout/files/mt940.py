@@ -79,16 +79,12 @@ def read(path: Path, sink: Sink) -> Tally:
 
     :raises Rejected: a message breaks the standard, is a fragment, or does not prove itself.
     """
-    tally = Tally("mt940", ORIGIN, sink)
-    proof = Proof(tally)
-    pages = Pages(proof)
-    try:
+    with Tally("mt940", ORIGIN, sink) as tally:
+        proof = Proof(tally)
+        pages = Pages(proof)
         for number, message in enumerate(_messages(path), start=1):
             _Statement(message, number, tally, proof, pages).read()
         proof.settle()
-    except Rejected as rejected:
-        rejected.reading = rejected.reading or tally.reading()
-        raise
     return tally
 
 

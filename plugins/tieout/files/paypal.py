@@ -104,12 +104,8 @@ def read(path: Path, sink: Sink) -> Tally:
 
     :raises Rejected: a row cannot be read exactly, a footer is missing or differs, or it is not a settlement report.
     """
-    tally = Tally("paypal.settlement", PROCESSOR, sink)
-    try:
+    with Tally("paypal.settlement", PROCESSOR, sink) as tally:
         _Report(tally).read(path)
-    except Rejected as rejected:
-        rejected.reading = rejected.reading or tally.reading()
-        raise
     return tally
 
 

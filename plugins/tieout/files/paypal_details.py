@@ -37,12 +37,8 @@ def read(path: Path, sink: Sink) -> Tally:
 
     :raises Rejected: a row cannot be read exactly, no count is there, or a count or total differs from the lines.
     """
-    tally = Tally("paypal.transaction_detail", PROCESSOR, sink)
-    try:
+    with Tally("paypal.transaction_detail", PROCESSOR, sink) as tally:
         _Report(tally).read(path)
-    except Rejected as rejected:
-        rejected.reading = rejected.reading or tally.reading()
-        raise
     return tally
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Self
 
 import pyarrow as pa
 
@@ -237,7 +237,7 @@ class Tally:
     """Passes rows on and keeps count: totals per amount column, sums, documents, newest content.
 
     The attributes ``statements``, ``entries``, ``balance``, ``accounts``, ``headers`` and ``content_date`` are the
-    reader's to set; :meth:`reading` freezes them.
+    reader's to set; :meth:`reading` freezes them. A refusal that leaves its ``with`` carries what was counted so far.
     """
 
     def __init__(self, format_name: str, origin: str, sink: Sink) -> None:
@@ -257,6 +257,13 @@ class Tally:
         self._given: dict[str, int] = {}
         self._totals: dict[tuple[str, str, str], list[int]] = {}
         self._documents: dict[tuple[str, str], Document] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, refused: BaseException | None, place: object) -> None:
+        if isinstance(refused, Rejected):
+            refused.reading = refused.reading or self.reading()
 
     def emit(self, table: str, row: Row, document: Document | None = None, known_by: str | None = None) -> None:
         """Count a row and send it to the sink with what ``ADDED`` says, soon, together with others.

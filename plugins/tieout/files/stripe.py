@@ -60,12 +60,8 @@ def read(path: Path, sink: Sink) -> Tally:
 
     :raises Rejected: a line cannot be read exactly or does not add up, or a batch differs from its payout.
     """
-    tally = Tally("stripe.payout_reconciliation", PROCESSOR, sink)
-    try:
+    with Tally("stripe.payout_reconciliation", PROCESSOR, sink) as tally:
         _read(path, tally)
-    except Rejected as rejected:
-        rejected.reading = rejected.reading or tally.reading()
-        raise
     return tally
 
 

@@ -88,12 +88,8 @@ def recognises_payouts(header: list[str]) -> bool:
 
 
 def _read_kind(kind: Kind, path: Path, sink: Sink) -> Tally:
-    tally = Tally(kind.format, PROCESSOR, sink)
-    try:
+    with Tally(kind.format, PROCESSOR, sink) as tally:
         _read(kind, path, tally)
-    except Rejected as rejected:
-        rejected.reading = rejected.reading or tally.reading()
-        raise
     return tally
 
 

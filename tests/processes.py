@@ -16,7 +16,7 @@ SHARED = {
     # One deployed warehouse and the worlds that were closed in it (tests/dbt/conftest.py).
     "books": (
         "tests/dbt", "tests/faults/test_close_faults.py", "tests/faults/test_failed_close.py",
-        "tests/faults/test_proof_can_fail.py",
+        "tests/faults/test_proof_can_fail.py", "tests/faults/test_proof_of_actions.py",
     ),
     # The ports that `make run` takes when nobody names others.
     "default ports": (

@@ -98,6 +98,7 @@ class Outcome:
     code: str | None = None
     rule_id: str | None = None
     group: frozenset[str] = frozenset()
+    expected_fee_minor: int | None = None
     fee_variance_minor: int | None = None
     clearing_minor: int = 0
     first_seen_business_date: date | None = None

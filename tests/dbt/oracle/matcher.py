@@ -188,7 +188,9 @@ class Matcher:
         if code is None and abs(converted) > tolerance.fx_tolerance_minor:
             code = "FX_DIFFERENCE"
         status = "matched" if code is None else "open"
-        self._decide(group, Outcome(status, code, rule.rule_id, keys_of(group), variance))
+        outcome = Outcome(status, code, rule.rule_id, keys_of(group), fee_variance_minor=variance)
+        for item in group:
+            self.outcomes[item.item_key] = replace(outcome, expected_fee_minor=contracted.get(item))
 
     def _difference(self, rule: Rule, group: Sequence[Item]) -> str | None:
         """What the amounts are called; nothing where both sides come to the same."""

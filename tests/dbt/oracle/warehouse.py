@@ -197,8 +197,9 @@ class Matching:
 
     def _read(self, cursor: Cursor, count: int) -> list[dict[str, Built]]:
         cursor.execute(
-            "select item_key, status, break_code, exclusion_reason, rule_id, group_id, fee_variance_minor, "
-            "first_seen_business_date, last_changed_business_date, clearing_minor, clearing_account, currency "
+            "select item_key, status, break_code, exclusion_reason, rule_id, group_id, expected_fee_minor, "
+            "fee_variance_minor, first_seen_business_date, last_changed_business_date, clearing_minor, "
+            "clearing_account, currency "
             f"from reconciliation.reconciliation_items where close_id = {CLOSE}"
         )
         rows = cursor.fetchall()
@@ -207,13 +208,14 @@ class Matching:
             if row[5] is not None:
                 members.setdefault(row[5], []).append(_split(row[0]))
         built: list[dict[str, Built]] = [{} for _ in range(count)]
-        for key, status, code, reason, rule_id, group_id, variance, seen, changed, minor, account, currency in rows:
+        for row in rows:
+            key, status, code, reason, rule_id, group_id, fee, variance, seen, changed, minor, account, currency = row
             number, item_key = _split(key)
             group = members.get(group_id, [])
             assert {world for world, _ in group} <= {number}, f"{group_id} is of several worlds"
             outcome = Outcome(
                 status, reason if status == "excluded" else code, rule_id,
-                frozenset(name for _, name in group), variance, minor, seen, changed,
+                frozenset(name for _, name in group), fee, variance, minor, seen, changed,
             )  # fmt: skip
             assert item_key not in built[number], f"{key} has two outcomes"
             built[number][item_key] = Built(outcome, account, currency, group_id)

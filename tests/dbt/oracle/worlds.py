@@ -69,7 +69,7 @@ class _Scene:
         self.business_date = dice.choice(BUSINESS_DATES)
         self.currency = dice.choice(CURRENCIES)
         self.processor = dice.choice(PROCESSORS)
-        self.base = dice.choice((1, 100, 1250, 1650, 10000))
+        self.base = dice.choice((1, 100, 1250, 1650, 10000, 10000))
         # Where the other side never got the references, fallback keys have to do.
         self.keeps_references = self._often(70)
         self.has_two_accounts = self._often(10)
@@ -133,6 +133,9 @@ class _Scene:
     def processor_bank(self, key: str, side: str, event: Event) -> Item:
         """An announced payout, or a bank entry of a processor or of nobody known."""
         amount, reference, currency = self._signed(event), self._reference(side, event, 15), event.currency
+        if side == RIGHT and self._often(10):
+            # Just as much as a bank may keep.
+            amount = amount * 95 // 100
         if side == RIGHT and self._often(10):
             return Item(
                 **self._common(key, side, "processor_bank", "bank_entry", amount, currency),
@@ -317,7 +320,7 @@ class _Scene:
             base = self.base
             event = replace(event, amount_minor=dice.choice((
                 base + 1, base + 1, base - 1, base + 2, base // 2, base - base // 2, base * 2, base * 95 // 100,
-                base * 95 // 100 - 1, -base, 0,
+                base * 95 // 100, base * 95 // 100, base * 95 // 100 - 1, -base, 0,
             )))  # fmt: skip
         if self._often(5):
             event = replace(event, currency=dice.choice(CURRENCIES))

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import psycopg2
 
-from tests.dbt.oracle.disputed import AsBuilt
 from tests.dbt.oracle.facts import World
 from tests.dbt.oracle.rules import read_rules
 from tests.dbt.oracle.warehouse import Matching, compile_models
@@ -52,7 +51,7 @@ class Bench:
         self.rules = read_rules(default_project() / "seeds")
         self.worlds: list[World] = [random_world(random.Random(seed)) for seed in range(WORLDS)]
         self.matching = Matching.over(self.warehouse, compile_models(self.warehouse.runner))
-        unchanged = self.matching.differences(self.worlds, self.rules, AsBuilt)
+        unchanged = self.matching.differences(self.worlds, self.rules)
         if unchanged:
             raise SystemExit(f"the project as it is differs from the oracle: see test_oracle.py\n{unchanged[0]}")
 
@@ -74,7 +73,7 @@ class Bench:
             # A world too many is enough: the first business date that has one is the last that is looked at.
             for business_date in BUSINESS_DATES:
                 worlds = [world for world in self.worlds if world.business_date == business_date]
-                if found := self.matching.differences(worlds, self.rules, AsBuilt):
+                if found := self.matching.differences(worlds, self.rules):
                     return f"{len(found)} of {len(worlds)} worlds"
         except (psycopg2.Error, DbtFailed) as error:
             return str(error).splitlines()[0]

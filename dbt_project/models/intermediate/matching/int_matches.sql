@@ -105,6 +105,7 @@ keyed_{{ pass }} as (
         undecided_{{ pass - 1 }}.*,
         rules.rule_id,
         rules.pairing,
+        rules.key_column,
         rules.window_business_days,
         rules.rule_id || '|' || clearing_account || '|'
         || case rules.key_column when 'strong_key' then strong_key when 'weak_key' then weak_key when 'pool_key' then pool_key end as key_value
@@ -122,35 +123,63 @@ grouped_{{ pass }} as (
         sum(amount_minor) filter (where side = 'left') over same_key as left_minor,
         sum(amount_minor) filter (where side = 'right') over same_key as right_minor,
         min(currency) over same_key = max(currency) over same_key as is_one_currency,
-        max(day_no) over same_key - min(day_no) over same_key <= window_business_days as is_in_window,
         row_number() over (partition by key_value, side, amount_minor order by value_date, item_key) as twin_rank
     from keyed_{{ pass }}
     where key_value is not null
     window same_key as (partition by key_value)
 ),
 
--- One of ours against several of theirs that do not add up: the first that equals ours is its partner.
+-- Under a key that only one may share with one, every two inside the window are candidates for each other.
+candidates_{{ pass }} as (
+    select
+        ours.item_key as left_key,
+        theirs.item_key as right_key,
+        count(*) over (partition by ours.item_key) = 1 and count(*) over (partition by theirs.item_key) = 1 as is_only_choice
+    from grouped_{{ pass }} as ours
+    inner join grouped_{{ pass }} as theirs
+        on ours.key_value = theirs.key_value
+        and ours.currency = theirs.currency
+        and abs(ours.day_no - theirs.day_no) <= ours.window_business_days
+    where ours.pairing = 'unique' and ours.side = 'left' and theirs.side = 'right'
+),
+
+chosen_{{ pass }} as (
+    select left_key as item_key, min(left_key) as pair_key, bool_and(is_only_choice) as is_only_choice
+    from candidates_{{ pass }}
+    group by left_key
+    union all
+    select right_key, min(left_key), bool_and(is_only_choice)
+    from candidates_{{ pass }}
+    group by right_key
+),
+
+-- A reference may be reported again. One of ours against several of theirs that do not add up: the first that equals ours
+-- is its partner.
 partnered_{{ pass }} as (
     select
-        *,
-        left_count = 1 and right_count > 1 and is_one_currency and left_minor <> right_minor
+        grouped_{{ pass }}.*,
+        chosen_{{ pass }}.pair_key,
+        chosen_{{ pass }}.is_only_choice,
+        key_column = 'strong_key' and left_count = 1 and right_count > 1 and is_one_currency and left_minor <> right_minor
         and bool_or(side = 'right' and amount_minor = left_minor) over (partition by key_value) as has_exact_partner
     from grouped_{{ pass }}
+    left join chosen_{{ pass }} on grouped_{{ pass }}.item_key = chosen_{{ pass }}.item_key
 ),
 
 judged_{{ pass }} as (
     select
         {{ carried_on }},
         rule_id,
-        rule_id || ':' || md5(key_value) as group_id,
+        rule_id || ':' || md5(key_value || coalesce('|' || pair_key, '')) as group_id,
         case
-            -- A side without items comes to nothing: what is taken back among our own agrees with that.
+            -- A side without items comes to nothing: what is taken back among our own agrees with that. Of a pool it would
+            -- hide payouts that never came.
             when pairing = 'group_total' then case
-                when is_one_currency and left_count + right_count > 1 and coalesce(left_minor, 0) = coalesce(right_minor, 0) then 'paired'
+                when is_one_currency and left_count + right_count > 1 and coalesce(left_minor, 0) = coalesce(right_minor, 0)
+                    and (key_column <> 'pool_key' or left_count * right_count > 0) then 'paired'
             end
             when left_count = 0 or right_count = 0 then null
-            when pairing = 'unique' then
-                case when is_in_window then case when left_count = 1 and right_count = 1 then 'paired' else 'ambiguous' end end
+            when pairing = 'unique' then case when is_only_choice then 'paired' when pair_key is not null then 'ambiguous' end
             when not has_exact_partner or side = 'left' then 'paired'
             when amount_minor = left_minor and twin_rank = 1 then 'paired'
             else 'left_over'

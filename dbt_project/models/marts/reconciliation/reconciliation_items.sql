@@ -234,12 +234,12 @@ coded as (
                 else coalesce(kinds.repeat_code, kinds.right_alone_code)
             end
             when seen_before.had_failed then 'STATUS'
-            when items.item_type = 'refund_reversal' then 'REFUND_REVERSED'
-            when items.item_type = 'chargeback_reversal' then 'CHARGEBACK_REVERSED'
             when items.value_date = {{ business_date() }}
                 and {{ business_date_of("items.occurred_at + processors.cutoff_grace_seconds * interval '1 second'") }} > items.value_date
                 and items.reconciliation = 'payment_processor'
                 then 'CUTOFF_TEMPORARY'
+            when items.item_type = 'refund_reversal' then 'REFUND_REVERSED'
+            when items.item_type = 'chargeback_reversal' then 'CHARGEBACK_REVERSED'
             else kinds.right_alone_code
         end as break_code
     from items

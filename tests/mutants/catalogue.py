@@ -82,9 +82,24 @@ MUTANTS = (
         "rules.rule_id || '|'\n",
     ),
     Mutant(
+        "candidates in another currency", MATCHES,
+        "        and ours.currency = theirs.currency\n",
+        "",
+    ),
+    Mutant(
+        "a pool needs no second side", MATCHES,
+        "and (key_column <> 'pool_key' or left_count * right_count > 0) then 'paired'",
+        "then 'paired'",
+    ),
+    Mutant(
+        "the days of an account may be repeats", MATCHES,
+        "key_column = 'strong_key' and left_count = 1",
+        "left_count = 1",
+    ),
+    Mutant(
         "window short by a day", MATCHES,
-        "<= window_business_days as is_in_window",
-        "< window_business_days as is_in_window",
+        "<= ours.window_business_days",
+        "< ours.window_business_days",
     ),
     Mutant(
         "window in calendar days", MATCHES,
@@ -115,14 +130,14 @@ MUTANTS = (
     ),
     Mutant(
         "a total may be smaller", MATCHES,
-        "coalesce(left_minor, 0) = coalesce(right_minor, 0) then 'paired'",
-        "coalesce(left_minor, 0) <= coalesce(right_minor, 0) then 'paired'",
+        "and coalesce(left_minor, 0) = coalesce(right_minor, 0)\n",
+        "and coalesce(left_minor, 0) <= coalesce(right_minor, 0)\n",
     ),
     Mutant("a zero agrees with nothing", MATCHES, "left_count + right_count > 1 and", "true and"),
     Mutant(
         "one of ours with two candidates is paired", MATCHES,
-        "left_count = 1 and right_count = 1 then 'paired'",
-        "left_count = 1 then 'paired'",
+        "count(*) over (partition by ours.item_key) = 1 and ",
+        "",
     ),
     Mutant(
         "every equal line is the partner", MATCHES,

@@ -17,11 +17,8 @@ ANY = "*"
 REVERSALS = {"refund_reversal": "REFUND_REVERSED", "chargeback_reversal": "CHARGEBACK_REVERSED"}
 
 
-def reconcile(world: World, rules: Rules, matcher: type[Matcher] | None = None) -> dict[str, Outcome]:
-    """Every item of a world with the one outcome it ends the close with: item key -> outcome.
-
-    :param matcher: who reads the rules, by default :class:`Matcher`.
-    """
+def reconcile(world: World, rules: Rules) -> dict[str, Outcome]:
+    """Every item of a world with the one outcome it ends the close with: item key -> outcome."""
     outcomes: dict[str, Outcome] = {}
     for item in world.items:
         if item.exclusion_reason is not None:
@@ -32,7 +29,7 @@ def reconcile(world: World, rules: Rules, matcher: type[Matcher] | None = None) 
 
     for name in rules.reconciliations:
         items = [item for item in explained if item.reconciliation == name]
-        outcomes.update((matcher or Matcher)(world, rules, name).match(items))
+        outcomes.update(Matcher(world, rules, name).match(items))
     return {item.item_key: _own(item, outcomes[item.item_key], world.business_date) for item in world.items}
 
 

@@ -20,7 +20,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from tests.dbt.oracle.facts import LEFT, Earlier, Item, Outcome, World
-from tests.dbt.oracle.matcher import Matcher, reconcile
+from tests.dbt.oracle.matcher import reconcile
 from tests.dbt.oracle.rules import Rules
 from tests.dbt.worlds import EMPTY, WORKING, Warehouse
 from tieout.dbt_runner import DbtRunner
@@ -144,13 +144,11 @@ class Matching:
                 cursor.execute(f"analyze {table}")
             return self._read(cursor, len(worlds))
 
-    def differences(
-        self, worlds: Sequence[World], rules: Rules, matcher: type[Matcher] = Matcher
-    ) -> list[Difference]:
+    def differences(self, worlds: Sequence[World], rules: Rules) -> list[Difference]:
         """The worlds, of any business dates, that the oracle judges differently, with the items it does."""
         different = []
         for world, built in self.judged(worlds):
-            expected = reconcile(world, rules, matcher)
+            expected = reconcile(world, rules)
             actual = {key: row.outcome for key, row in built.items()}
             outcomes = {
                 key: (expected.get(key), actual.get(key))
@@ -161,11 +159,11 @@ class Matching:
                 different.append(Difference(world, outcomes))
         return different
 
-    def smallest(self, difference: Difference, rules: Rules, matcher: type[Matcher] = Matcher) -> Difference:
+    def smallest(self, difference: Difference, rules: Rules) -> Difference:
         """The same with everything taken out of the world that it does not need."""
         while simpler := list(_simpler(difference.world)):
             # A simpler world may be judged differently for a reason of its own: that is another difference.
-            same = [found for found in self.differences(simpler, rules, matcher) if found.kinds & difference.kinds]
+            same = [found for found in self.differences(simpler, rules) if found.kinds & difference.kinds]
             if not same:
                 break
             difference = same[0]

@@ -46,6 +46,15 @@ def test_linked_and_named_paths_exist() -> None:
     assert missing == []
 
 
+def test_quoted_figures_are_measured_ones() -> None:
+    """Each row of figures stands in a table that a benchmark wrote."""
+    measured = {line for path in ROOT.glob("tests/bench/*/results.md") for line in path.read_text().splitlines()}
+    section = README.split("\n## Never a row lost, and how fast\n", 1)[1].split("\n## ", 1)[0]
+    quoted = [line for line in section.splitlines() if re.match(r"\| (?!-)", line)]
+    assert len(quoted) > 5
+    assert [line for line in quoted if line not in measured] == []
+
+
 def test_make_targets_exist() -> None:
     named = set(re.findall(r"`?make ([a-z]+)", README))
     targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))

@@ -261,9 +261,13 @@ def test_a_changed_currency_is_named(proven: ProvenClose, layer: Layer) -> None:
     assert [verdict for verdict in verdicts if verdict] == []
 
 
-@pytest.mark.parametrize("event_type", ["merchant_payout", "fx_sold"])
-def test_a_whole_entry_that_vanishes_is_named(closes: Callable[[date], ProvenClose], event_type: str) -> None:
-    """Its legs balance and touch no clearing or bank account: only the count of events tells."""
+@pytest.mark.parametrize(
+    ("event_type", "account"), [("merchant_payout", "payout_in_transit"), ("fx_sold", "fx_clearing")]
+)
+def test_a_whole_entry_that_vanishes_is_named(
+    closes: Callable[[date], ProvenClose], event_type: str, account: str
+) -> None:
+    """Its legs balance: the count of events tells, and the account that it would have moved at the bank."""
     proven = closes(date(2026, 10, 27))
     with proven._mutated() as cursor:
         cursor.execute(
@@ -273,4 +277,5 @@ def test_a_whole_entry_that_vanishes_is_named(closes: Callable[[date], ProvenClo
         )
         assert cursor.rowcount >= 2
         found = proven._proof_after(cursor, "accounting.journal_proposed")
-    assert [(finding.check, finding.subject) for finding in found] == [("events_to_journal", event_type)]
+    checks = {(finding.check, finding.subject.split(":")[0]) for finding in found}
+    assert checks == {("events_to_journal", event_type), ("clearing", account)}

@@ -96,7 +96,7 @@ def test_a_choice_of_tables_is_loaded_alone_and_says_so(world: World) -> None:
 
 @pytest.mark.parametrize("choice", [{"tables": ["order"]}, {"accept_deletions": ["orders; drop schema raw"]}])
 def test_a_table_nobody_declared_is_refused(world: World, choice: dict[str, list[str]]) -> None:
-    with pytest.raises(RegistryError, match=r"source shop has no table 'order.*declared are orders, lines"):
+    with pytest.raises(RegistryError, match=r"no source has a table 'order.*declared are shop.orders, shop.lines"):
         world.run(0, **choice)
     assert world.loaded() == (0, 0, 0)
 

@@ -109,9 +109,9 @@ def extended(project: Path) -> None:
 
 
 @pytest.fixture
-def vouchers(books: Warehouse) -> Iterator[Warehouse]:
-    """The deployed warehouse, which goes back to what it was: other tests look at every model in it."""
-    yield books
+def vouchers(books: Warehouse, tmp_path: Path) -> Iterator[Warehouse]:
+    """The deployed warehouse, with artifacts of its own; other tests look at every model in both, so it goes back."""
+    yield Warehouse(books.cluster, tmp_path / "state")
     books.restore(EMPTY)
 
 

@@ -89,7 +89,7 @@ class Matcher:
     # -- the ways to pair
 
     def _correct(self, items: Sequence[Item]) -> None:
-        """All under one reference and currency is matched once it comes to zero with its corrections, or else these are."""
+        """A reference that comes to zero with its corrections is matched, or else corrections that do by themselves."""
         groups: dict[tuple[str, str, str], list[Item]] = defaultdict(list)
         for item in items:
             if item.strong_key is not None:

@@ -57,9 +57,9 @@ correction_keys as (
 corrected as (
     select
         items.reconciliation, items.clearing_account, items.currency, items.strong_key,
-        sum({{ signed }}) = 0 and count(*) > 1 and not bool_and(items.is_unlinked) as takes_all,
+        sum({{ signed }}) = 0 and count(*) > 1 and bool_or(items.is_unlinked is not true) as takes_all,
         sum({{ signed }}) filter (where {{ is_correction }}) = 0 and count(*) filter (where {{ is_correction }}) > 1
-        and not bool_and(items.is_unlinked) filter (where {{ is_correction }}) as takes_corrections
+        and bool_or(items.is_unlinked is not true) filter (where {{ is_correction }}) as takes_corrections
     from items
     inner join correction_keys
         on items.reconciliation = correction_keys.reconciliation

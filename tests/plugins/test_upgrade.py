@@ -41,8 +41,8 @@ values ('files', 'settlement_lines', 1, 3, 6, '2026-10-20Z'), ('files', 'bank_st
 insert into ops.batch_totals values (1, 'gross_minor', 'EUR', 2, 200), (1, 'gross_minor', 'JPY', 1, 500),
     (1, 'net_minor', 'EUR', 2, 194), (1, 'net_minor', 'JPY', 1, 480);
 insert into raw.settlement_lines
-select 1, 1, line_no, 'adyen', 'A', 'Settled', '7', psp, null, 'M', gross, currency, fee, gross - fee, currency, null, null,
-    '2026-10-19Z', '2026-10-19Z', '{}'
+select 1, 1, line_no, 'adyen', 'A', 'Settled', '7', psp, null, 'M', gross, currency, fee, gross - fee, currency, null,
+    null, '2026-10-19Z', '2026-10-19Z', '{}'
 from (values (1, 'P1', 100, 3, 'EUR'), (2, 'P1', 100, 3, 'EUR'), (3, 'P2', 500, 20, 'JPY'))
     as lines (line_no, psp, gross, fee, currency);
 insert into raw.bank_statements values (2, 2, 1, 'NL1', 'EUR', 'S1', 1, '2026-10-19', 0, '2026-10-19', 5);

@@ -65,7 +65,10 @@ DECLARED: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         ("fx_conversion_id",), {"sell_amount_minor": "sell_currency", "buy_amount_minor": "buy_currency"},
     ),
     "settlement_lines": (
-        ("line_no",), {"gross_minor": "gross_currency", "fee_minor": "net_currency", "net_minor": "net_currency"},
+        ("line_no",), {
+            "gross_minor": "gross_currency", "fee_minor": "net_currency", "interchange_minor": "net_currency",
+            "scheme_fee_minor": "net_currency", "net_minor": "net_currency",
+        },
     ),
     "bank_entries": (("line_no",), {"amount_minor": "currency"}),
     "bank_statements": (("statement_no",), {"opening_minor": "currency", "closing_minor": "currency"}),
@@ -306,6 +309,8 @@ def totals(rows: Iterable[Row], amounts: dict[str, str]) -> dict[tuple[str, str]
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for row in rows:
         for amount, currency in amounts.items():
+            if row.get(amount) is None:
+                continue
             count, total = found.get((amount, row[currency]), (0, 0))
             found[amount, row[currency]] = (count + 1, total + row[amount])
     return found

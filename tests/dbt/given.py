@@ -127,11 +127,13 @@ def ledger_rows(close_no: int) -> dict[str, list[Row]]:
                         "payment_id": order, "processor": row["processor"], "currency": row.get("currency", "EUR"),
                     })
                 )
-    # Only visa has a contract, and amex one that is gone at the second close: other lines may carry any fee.
+    # Visa has a contract, diners one that passes interchange and scheme fee through, and amex one that is gone at the
+    # second close: other lines may carry any fee.
     if close_no == 1:
         found["merchants"] = [_merchant("principal", 0), _merchant("platform", 250)]
-        found["payment_methods"] = [_method("visa"), _method("mastercard"), _method("amex")]
-        found["fee_schedules"] = [_contract("visa"), _contract("amex")]
+        found["payment_methods"] = [_method("visa"), _method("mastercard"), _method("amex"), _method("diners")]
+        plus = {"pricing": "interchange_plus_plus", "pct_bps": "25", "fixed_minor": 5, "minimum_minor": 12}
+        found["fee_schedules"] = [_contract("visa"), _contract("amex"), {**_contract("diners"), **plus}]
     if close_no == 2:
         found["fee_schedules"] = [{**_contract("amex"), "is_deleted": True}]
     return {table: rows for table, rows in found.items() if rows}

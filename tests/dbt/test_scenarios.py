@@ -184,7 +184,8 @@ def test_fees_in_total_count_each_line_once_and_show_what_stands_open(outcome: O
     split = outcome.warehouse.query(
         "select business_date, expected_fee_minor, fee_minor, fee_schedule_id "
         "from published.reconciliation_items where source_reference = "
-        "'adyen:two_lines_of_a_capture_pay_its_fixed_fee_once/whole:Settled' order by 1, amount_minor", name="scenarios",
+        "'adyen:two_lines_of_a_capture_pay_its_fixed_fee_once/whole:Settled' order by 1, amount_minor",
+        name="scenarios",
     )  # fmt: skip
     one, two, _ = given.CLOSES
     assert split == [(one, 50, 50, "visa"), (two, 50, 50, "visa"), (two, 60, 60, "visa")]

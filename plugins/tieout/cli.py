@@ -18,7 +18,7 @@ import typer
 from tieout.cli_breaks import breaks_app
 from tieout.terminal import BAD_INPUT, FAILED, complain, console, print_table, reported, warehouse
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.partition("\n\n")[0])
 sandbox_app = typer.Typer(no_args_is_help=True, help="The sandbox payment system.")
 close_app = typer.Typer(no_args_is_help=True, help="Closes of the books.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Files that were refused or are held.")

@@ -13,6 +13,7 @@
     'settlement_lines': ref('stg_files__settlement_lines'),
     'bank_statements': ref('stg_files__bank_statements'),
     'bank_entries': ref('stg_files__bank_entries'),
+    'invoice_lines': ref('stg_files__invoice_lines'),
 } %}
 {#- Tables of further sources are proven into raw; what becomes of them there is theirs. #}
 {%- set reconciled_sources = ('payments', 'files') %}

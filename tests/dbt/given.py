@@ -128,15 +128,16 @@ def ledger_rows(close_no: int) -> dict[str, list[Row]]:
                         "payment_id": order, "processor": row["processor"], "currency": row.get("currency", "EUR"),
                     })
                 )
-    # Visa has a contract, diners one that passes interchange and scheme fee through, amex one that is gone at the second
-    # close, and what jcb costs is invoiced: other lines may carry any fee.
+    # Visa has a contract, diners one that passes interchange and scheme fee through, amex one that is gone at the
+    # second close, and what jcb costs is invoiced: other lines may carry any fee.
     if close_no == 1:
         found["merchants"] = [_merchant("principal", 0), _merchant("platform", 250)]
         found["payment_methods"] = [_method("visa"), _method("mastercard"), _method("amex"), _method("diners"),
                                     _method("jcb")]  # fmt: skip
         plus = {"pricing": "interchange_plus_plus", "pct_bps": "25", "fixed_minor": 5, "minimum_minor": 12}
         found["fee_schedules"] = [
-            _contract("visa"), _contract("amex"), {**_contract("diners"), **plus}, {**_contract("jcb"), "billing": "invoice"},
+            _contract("visa"), _contract("amex"), {**_contract("diners"), **plus},
+            {**_contract("jcb"), "billing": "invoice"},
         ]  # fmt: skip
     if close_no == 2:
         found["fee_schedules"] = [{**_contract("amex"), "is_deleted": True}]

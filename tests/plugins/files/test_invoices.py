@@ -94,7 +94,8 @@ def test_what_a_declaration_may_say_of_invoices(tmp_path: Path, change: dict[str
 
 def test_a_section_is_of_a_settlement_or_of_invoices(tmp_path: Path) -> None:
     declaration = yaml.safe_load((FOLDER / "processor_invoice.yml").read_text())
-    declaration["sections"][0]["line"] = {"account": "account", "record_type": "fee_type", "occurred_at": "invoice_date"}
+    line = {"account": "account", "record_type": "fee_type", "occurred_at": "invoice_date"}
+    declaration["sections"][0]["line"] = line
     (tmp_path / "invoice.yml").write_text(yaml.safe_dump(declaration))
     with pytest.raises(DeclarationError, match="give line or invoice to role: lines only"):
         load(tmp_path / "invoice.yml")

@@ -337,6 +337,9 @@ class _Scene:
 
     def _contract(self, number: int) -> Contract:
         dice, day = self.dice, self.business_date
+        passes_through = self._often(25)
+        # With no mark-up at all, less than what is passed through may still be within the tolerance.
+        is_free = passes_through and self._often(40)
         return Contract(
             fee_schedule_id=f"contract {number}",
             processor=self.processor if self._often(90) else "stripe",
@@ -344,14 +347,14 @@ class _Scene:
             network=dice.choice(("visa", "*", "*")),
             market=dice.choice(("NL", "*", "*")),
             currency=self.currency if self._often(90) else "EUR",
-            pct_bps=Decimal(dice.choice((0, 100, 140, 250))),
-            fixed_minor=dice.choice((0, 10)),
+            pct_bps=Decimal(0 if is_free else dice.choice((0, 100, 140, 250))),
+            fixed_minor=0 if is_free else dice.choice((0, 10)),
             valid_from=day - timedelta(dice.choice((400, 400, 5, 1, 0))),
             valid_to=day - timedelta(dice.choice((0, 1, 2))) if self._often(20) else None,
             fee_type="gateway" if self._often(15) else "processing",
             item_type=dice.choice(("refund", "chargeback")) if self._often(15) else CAPTURE,
             billing="invoice" if self._often(10) else "settlement",
-            pricing="interchange_plus_plus" if self._often(25) else "blended",
+            pricing="interchange_plus_plus" if passes_through else "blended",
             tier_basis="month_volume" if self._often(15) else "line_amount",
             tier_from_minor=dice.choice((1, self.base, self.base + 1)) if self._often(20) else 0,
             charged_per="line" if self._often(30) else "item",

@@ -292,10 +292,11 @@ class _Scene:
         if item.strong_key is None and item.weak_key is None and item.item_type != "reserve_release":
             return replace(item, intrinsic_code="MISSING_KEY")
         fee = 0
-        if self._often(30):
+        asked = any(contract.pricing == "interchange_plus_plus" for contract in self.contracts)
+        if self._often(80 if asked else 10):
             item = replace(
-                item, interchange_minor=self.dice.choice((0, 4, 20, None)),
-                scheme_fee_minor=self.dice.choice((0, 1, 3, None)),
+                item, interchange_minor=self.dice.choice((0, 4, 20, 20, None)),
+                scheme_fee_minor=self.dice.choice((0, 1, 3, 3, None)),
             )  # fmt: skip
         if self.contracts and not self._often(10):
             contract = self.contracts[0]

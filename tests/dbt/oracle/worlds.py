@@ -73,14 +73,17 @@ class _Scene:
         # Where the other side never got the references, fallback keys have to do.
         self.keeps_references = self._often(70)
         self.has_two_accounts = self._often(10)
-        self.contracts = [self._contract(number) for number in range(dice.choice((0, 1, 2, 2, 3)))]
+        # What is priced is what was settled: in every fifth world all else agrees, and contracts alone decide.
+        self.is_settled = self._often(20)
+        count = dice.choice((1, 2, 3, 4)) if self.is_settled else dice.choice((0, 1, 2, 2, 3))
+        self.contracts = [self._contract(number) for number in range(count)]
         self.events: list[Event] = []
         self.announced: list[Item] = []
 
     def world(self) -> World:
         names = [self.dice.choice(NAMES), self.dice.choice(NAMES)] if self._often(10) else [self.dice.choice(NAMES)]
-        items = []
-        for number in range(self.dice.randint(2, ITEMS_MAX)):
+        items = self._settled() if self.is_settled else []
+        for number in range(0 if self.is_settled else self.dice.randint(2, ITEMS_MAX)):
             make, side = MAKERS[self.dice.choice(names)], self.dice.choice((LEFT, RIGHT))
             items.append(self._carried(self._corrected(make(self, f"{number}", side, self._event()))))
         return World(
@@ -119,6 +122,25 @@ class _Scene:
         if family == "refund" and self._often(40):
             item = replace(item, exclusion_reason="FAILED")
         return replace(item, expected_date=None, due_date=None) if family == RESERVE else item
+
+    def _settled(self) -> list[Item]:
+        """Movements with one or two lines that come to their amount, reported when they are expected."""
+        items = []
+        for number in range(self.dice.randint(1, 3)):
+            family = self.dice.choice((CAPTURE, CAPTURE, CAPTURE, "refund", "chargeback"))
+            amount = self.base + self.dice.choice((0, 0, 1))
+            event = Event(family, f"r{number}", f"o{number}", amount, self.currency)
+            first = self.dice.choice((amount, amount, amount // 2, amount // 3))
+            shares = [(LEFT, amount), (RIGHT, first), *([(RIGHT, amount - first)] if first < amount else [])]
+            for place, (side, share) in enumerate(shares):
+                item = self.payment_processor(f"{number}{place}", side, replace(event, amount_minor=share))
+                day = self.business_date - timedelta(self.dice.choice((0, 0, 1)))
+                items.append(replace(
+                    item, strong_key=f"{self.processor}|r{number}|{family}", exclusion_reason=None, value_date=day,
+                    expected_date=self.business_date if side == LEFT else None,
+                    clearing_account=f"psp_clearing:{self.processor}",
+                ))  # fmt: skip
+        return items
 
     def batch_payout(self, key: str, side: str, event: Event) -> Item:
         """What a batch's lines come to, or the payout the processor announces for it."""

@@ -30,7 +30,7 @@ RATES = st.tuples(
     st.dates(), st.decimals(allow_nan=False, allow_infinity=False, places=6),
 )  # fmt: skip
 LINE = (
-    1, "adyen", "Shop", "Settled", "7", "psp", None, None, 100, "EUR", 5, 95, "EUR", None, None,
+    1, "adyen", "Shop", "Settled", "7", "psp", None, None, 100, "EUR", 5, None, 3, 92, "EUR", None, None,
     datetime(2026, 10, 27, tzinfo=UTC), datetime(2026, 10, 27, tzinfo=UTC), "a,b", 1, "0" * 32,
 )  # fmt: skip
 RATE = (1, "ecb", "EUR", "JPY", date(2026, 10, 27), Decimal("180.25"))
@@ -106,8 +106,9 @@ def test_the_server_stores_what_it_would_have_read_from_text(cluster: Cluster, d
     ]
     moments = [datetime(1970, 1, 1, tzinfo=UTC), datetime(1999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)]
     lines = [
-        (*LINE[:13], rate, None, moment, datetime(9999, 12, 31, tzinfo=UTC), "x", number, "0" * 32)
-        for moment in moments for number in (1, None) for rate in (None, Decimal("0.85"))
+        (*LINE[:11], *fees, *LINE[13:15], rate, None, moment, datetime(9999, 12, 31, tzinfo=UTC), "x", number, "0" * 32)
+        for moment in moments for rate in (None, Decimal("0.85"))
+        for number, *fees in ((1, 2, None), (None, None, 2**62))
     ]  # fmt: skip
     statements = [
         (1, "NL1", "EUR", None, number, day, minor, date(2026, 1, 1), minor, "k")
@@ -171,7 +172,7 @@ def test_a_column_of_another_type_is_named() -> None:
 @pytest.mark.parametrize("times", [1, 3])
 def test_moments_keep_their_offset_and_need_one(times: int) -> None:
     moment = datetime(2026, 10, 27, 14, tzinfo=timezone(timedelta(hours=2)))
-    rows = [(*LINE[:15], moment.replace(minute=minute), moment, *LINE[17:]) for minute in range(times)]
+    rows = [(*LINE[:17], moment.replace(minute=minute), moment, *LINE[19:]) for minute in range(times)]
     fields, _ = sent([rows], "settlement_lines")
     since = datetime(2000, 1, 1, tzinfo=UTC)
     expected = [datetime(2026, 10, 27, 12, minute, tzinfo=UTC) for minute in range(times)]
@@ -179,7 +180,7 @@ def test_moments_keep_their_offset_and_need_one(times: int) -> None:
         struct.pack(">q", (moment - since) // timedelta(microseconds=1)) for moment in expected
     ]
     with pytest.raises(ValueError, match="no time zone"):
-        sent([[*rows, (*LINE[:15], datetime(2026, 10, 27), *LINE[16:])]], "settlement_lines")
+        sent([[*rows, (*LINE[:17], datetime(2026, 10, 27), *LINE[18:])]], "settlement_lines")
 
 
 @pytest.mark.parametrize("wrong", [1.5, object(), b"bytes"])

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tieout.batches import key_hash_of
+from tieout.batches import PARALLEL_FROM_ROWS, key_hash_of, raw_totals
 from tieout.files.proof import Rejected, Tally, block_of
 from tieout.landing.binary import BinaryRows, copy_statement
 from tieout.landing.spool import CHUNK_BYTES, PIECES_WAITING, AbandonedError, CopyPipe, RefusedContent, Spools
@@ -140,6 +140,12 @@ def test_the_server_stores_what_it_would_have_read_from_text(cluster: Cluster, d
             cursor.execute(f"{bytes_of} expected order by ctid")
             assert found == cursor.fetchall()
             cursor.execute("drop table expected")
+        # A large batch is weighed by several processes: to the same totals, and nothing of it stays.
+        alone, together = (raw_totals(cursor, TABLES["fx_rates"], 7, rows) for rows in (1, PARALLEL_FROM_ROWS))
+        assert alone == together
+        assert alone.row_count == len(NUMBERS)
+        cursor.execute("select name from pg_settings where name like '%parallel%' and setting <> reset_val")
+        assert cursor.fetchall() == []
 
 
 @pytest.mark.parametrize("line", [2**31, -(2**31) - 1])

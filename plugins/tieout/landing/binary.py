@@ -48,7 +48,10 @@ class _Kind:
 
 
 def _numeric(text: str) -> bytes:
-    """A decimal as PostgreSQL sends it: groups of four digits, and as many decimals as the text has."""
+    """A decimal as PostgreSQL sends it: groups of four digits, and as many decimals as the text has.
+
+    Groups of zeros at either end are the server's to drop.
+    """
     sign, digits, exponent = Decimal(text).as_tuple()
     scale = max(0, -int(exponent))
     if scale > NUMERIC_SCALE_MAX:
@@ -57,13 +60,6 @@ def _numeric(text: str) -> bytes:
     written = "0" * (-len(written) % NUMERIC_BASE_DIGITS) + written
     groups = [int(written[at : at + NUMERIC_BASE_DIGITS]) for at in range(0, len(written), NUMERIC_BASE_DIGITS)]
     weight = len(groups) - 1 - -(-scale // NUMERIC_BASE_DIGITS)
-    while groups and not groups[0]:
-        del groups[0]
-        weight -= 1
-    while groups and not groups[-1]:
-        del groups[-1]
-    if not groups:
-        sign = weight = 0
     return struct.pack(f">hhHH{len(groups)}h", len(groups), weight, sign * NUMERIC_NEGATIVE, scale, *groups)
 
 

@@ -124,8 +124,8 @@ MUTANTS = (
     ),
     Mutant(
         "the days of an account may be repeats", MATCHES,
-        "key_column = 'strong_key' and right_count > 1",
-        "right_count > 1",
+        "key_column = 'strong_key' and left_count = 1",
+        "left_count = 1",
     ),
     Mutant(
         "window short by a day", MATCHES,
@@ -152,7 +152,7 @@ MUTANTS = (
         "order by value_date, item_key) as twin_rank",
         "order by value_date desc, item_key) as twin_rank",
     ),
-    Mutant("several of ours may leave lines over", MATCHES, "else left_count = 1 and bool_or(", "else bool_or("),
+    Mutant("several of ours may leave lines over", MATCHES, "left_count = 1 and right_count > 1", "right_count > 1"),
     Mutant("lines that add up are left over", MATCHES, " and left_minor <> right_minor\n", "\n"),
     Mutant(
         "one side is enough", MATCHES,

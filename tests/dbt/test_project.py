@@ -113,7 +113,10 @@ def test_amounts_are_whole_minor_units(deployed: Warehouse) -> None:
         "where column_name like '%%\\_minor' and table_schema not in ('published', 'known', 'metrics')"
     )
     assert len(columns) > 50
-    sums = ("reconciliation.proof_items", "accounting.proof_clearing", "ops.batch_totals")
+    sums = (
+        "reconciliation.proof_items", "reconciliation.proof_exceptions", "accounting.proof_clearing",
+        "ops.batch_totals", "ops.close_exceptions",
+    )  # fmt: skip
     assert [c for c in columns if c[2] != ("numeric" if c[0] in sums else "bigint")] == []
 
 

@@ -385,7 +385,9 @@ def _method(network: str) -> Row:
 def _contract(network: str) -> Row:
     return {
         "fee_schedule_id": network, "processor": "adyen", "method_type": "card", "network": network, "market": "*",
-        "pct_bps": "100", "fixed_minor": 10, "currency": "EUR", "valid_from": "2026-01-01", "valid_to": None,
+        "fee_type": "processing", "item_type": "capture", "billing": "settlement", "pricing": "blended",
+        "tier_basis": "line_amount", "tier_from_minor": 0, "charged_per": "item", "pct_bps": "100", "fixed_minor": 10,
+        "minimum_minor": None, "maximum_minor": None, "currency": "EUR", "valid_from": "2026-01-01", "valid_to": None,
         "updated_at": _instant("2026-10-19"),
     }  # fmt: skip
 

@@ -51,15 +51,23 @@ class Mutant(NamedTuple):
 MUTANTS = (
     Mutant(
         "corrections: right side not subtracted", MATCHES,
-        "then items.amount_minor else -items.amount_minor end) = 0",
-        "then items.amount_minor else items.amount_minor end) = 0",
+        "then items.amount_minor else -items.amount_minor end",
+        "then items.amount_minor else items.amount_minor end",
     ),
     Mutant("corrections: currency dropped", MATCHES, "        and items.currency = corrected.currency\n", ""),
-    Mutant("corrections: one alone settles itself", MATCHES, "having count(*) > 1", "having count(*) > 0"),
+    Mutant("corrections: one alone settles itself", MATCHES, "= 0 and count(*) > 1 and", "= 0 and"),
+    Mutant("corrections: need not come to zero", MATCHES, "sum({{ signed }}) = 0", "sum({{ signed }}) >= 0"),
     Mutant(
-        "corrections: need not come to zero", MATCHES,
-        "else -items.amount_minor end) = 0",
-        "else -items.amount_minor end) >= 0",
+        "corrections: one by itself settles itself", MATCHES,
+        "= 0 and count(*) filter (where {{ is_correction }}) > 1", "= 0",
+    ),
+    Mutant(
+        "corrections: need not come to zero by themselves", MATCHES,
+        "filter (where {{ is_correction }}) = 0", "filter (where {{ is_correction }}) >= 0",
+    ),
+    Mutant(
+        "corrections: take along what they do not settle", MATCHES,
+        "corrected.takes_corrections and {{ is_correction }}", "corrected.takes_corrections",
     ),
     Mutant(
         "future-dated items are matched", MATCHES,

@@ -187,7 +187,8 @@ def _insert_fixed(connection: Connection) -> None:
         bps = f"{contract.tenth_bps // 10}.{contract.tenth_bps % 10}"
         ledger.insert(
             "fee_schedules", f"fee_{number:03d}", contract.processor, contract.method_type, contract.network,
-            contract.market, bps, contract.fixed_minor, contract.currency, date(2026, 1, 1), None, loaded,
+            contract.market, "processing", "capture", "settlement", "blended", "line_amount", 0, "item", bps,
+            contract.fixed_minor, None, None, contract.currency, date(2026, 1, 1), None, loaded,
         )  # fmt: skip
     for currency, account in BANK_ACCOUNTS.items():
         # The bank's first statement opens with the same balance on the same day: both agree at once.

@@ -89,15 +89,16 @@ class Matcher:
     # -- the ways to pair
 
     def _correct(self, items: Sequence[Item]) -> None:
-        """All under one reference and currency is matched once it comes to zero together with its corrections."""
+        """A reference that comes to zero with its corrections is matched, or else corrections that do by themselves."""
         groups: dict[tuple[str, str, str], list[Item]] = defaultdict(list)
         for item in items:
             if item.strong_key is not None:
                 groups[item.clearing_account, item.strong_key, item.currency].append(item)
         for group in groups.values():
-            is_corrected = any(item.correction_reason is not None for item in group)
-            if is_corrected and len(group) > 1 and clearing_minor(group) == 0:
-                self._decide(group, Outcome("matched", None, "corrected", keys_of(group)))
+            corrections = [item for item in group if item.correction_reason is not None]
+            settled = next((some for some in (group, corrections) if len(some) > 1 and clearing_minor(some) == 0), [])
+            if corrections:
+                self._decide(settled, Outcome("matched", None, "corrected", keys_of(settled)))
 
     def _identity(self, rule: Rule, items: Sequence[Item]) -> None:
         """Whatever shares the key belongs together; how it differs is named afterwards."""

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from tests.dbt import given
 from tests.dbt.conftest import RESTATED_DAY
 from tests.dbt.worlds import BOOK, WORKING, Told, Warehouse
-from tieout import signoff
+from tieout import breaks, signoff
+from tieout.breaks import BreakError
 from tieout.cli import app
 from tieout.close import Close, CloseNotProven, CloseRefused
 from tieout.overview import read as read_books
@@ -246,6 +247,10 @@ def test_the_exception_is_an_open_break_that_travels(told: Told, excused: Close,
         findings = proof_exceptions(connection, load_registry(), datetime(2026, 10, 24, tzinfo=UTC))
     (warning,) = [f for f in findings if f.severity == "warn"]
     assert "by 0 item(s) and -7.00 EUR since 2026-10-21; signed by ann, bob: the bank confirmed" in warning.message
+    with warehouse.connect("controller") as connection:
+        (listed,) = breaks.list_breaks(connection, "PROOF_EXCEPTION")
+        with pytest.raises(BreakError, match="is an exception from the proof that two people signed for"):
+            breaks.describe(connection, listed.handle, load_registry())
     with warehouse.connect() as connection:
         books = read_books(connection)
     assert (books.unexplained, len(books.exceptions), [c.exceptions for c in books.closes]) == (0, 1, [1, 1, 0])

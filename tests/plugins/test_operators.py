@@ -478,15 +478,14 @@ def test_a_re_close_is_asked_for_by_date_reason_and_actor(
     asked: list[Any] = []
 
     def close_again(*given: Any, **named: Any) -> tuple[Reclosing, int]:
-        asked.extend((*given, named["reason"], named["actor"]))
+        asked.extend((given[0].info.user, given[1].info.user, *given[2:], named["reason"], named["actor"]))
         return Reclosing(1, "global", given[5], 1, ()), 12
 
     monkeypatch.setattr(reclose, "close_again", close_again)
     monkeypatch.setenv("TIEOUT_STATE", str(tmp_path))
     assert RecloseOperator(task_id="t").execute({"params": ASKED}) == 12
-    assert [connection.info.user for connection in asked[:2]] == ["loader", "publisher"]
-    assert (asked[2].user, *asked[3:]) == (
-        "builder", tmp_path, "global", date(2026, 10, 28), "a report came late {{ 1/0 }}", "ann"
+    assert (*asked[:2], asked[2].user, *asked[3:]) == (
+        "loader", "publisher", "builder", tmp_path, "global", date(2026, 10, 28), "a report came late {{ 1/0 }}", "ann"
     )  # fmt: skip
 
 

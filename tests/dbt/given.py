@@ -65,7 +65,10 @@ DECLARED: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         ("fx_conversion_id",), {"sell_amount_minor": "sell_currency", "buy_amount_minor": "buy_currency"},
     ),
     "settlement_lines": (
-        ("line_no",), {"gross_minor": "gross_currency", "fee_minor": "net_currency", "net_minor": "net_currency"},
+        ("line_no",), {
+            "gross_minor": "gross_currency", "fee_minor": "net_currency", "interchange_minor": "net_currency",
+            "scheme_fee_minor": "net_currency", "net_minor": "net_currency",
+        },
     ),
     "bank_entries": (("line_no",), {"amount_minor": "currency"}),
     "bank_statements": (("statement_no",), {"opening_minor": "currency", "closing_minor": "currency"}),
@@ -124,11 +127,13 @@ def ledger_rows(close_no: int) -> dict[str, list[Row]]:
                         "payment_id": order, "processor": row["processor"], "currency": row.get("currency", "EUR"),
                     })
                 )
-    # Only visa has a contract, and amex one that is gone at the second close: other lines may carry any fee.
+    # Visa has a contract, diners one that passes interchange and scheme fee through, and amex one that is gone at the
+    # second close: other lines may carry any fee.
     if close_no == 1:
         found["merchants"] = [_merchant("principal", 0), _merchant("platform", 250)]
-        found["payment_methods"] = [_method("visa"), _method("mastercard"), _method("amex")]
-        found["fee_schedules"] = [_contract("visa"), _contract("amex")]
+        found["payment_methods"] = [_method("visa"), _method("mastercard"), _method("amex"), _method("diners")]
+        plus = {"pricing": "interchange_plus_plus", "pct_bps": "25", "fixed_minor": 5, "minimum_minor": 12}
+        found["fee_schedules"] = [_contract("visa"), _contract("amex"), {**_contract("diners"), **plus}]
     if close_no == 2:
         found["fee_schedules"] = [{**_contract("amex"), "is_deleted": True}]
     return {table: rows for table, rows in found.items() if rows}
@@ -306,6 +311,8 @@ def totals(rows: Iterable[Row], amounts: dict[str, str]) -> dict[tuple[str, str]
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for row in rows:
         for amount, currency in amounts.items():
+            if row.get(amount) is None:
+                continue
             count, total = found.get((amount, row[currency]), (0, 0))
             found[amount, row[currency]] = (count + 1, total + row[amount])
     return found

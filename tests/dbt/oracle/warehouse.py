@@ -298,7 +298,8 @@ def _earlier_row(number: int, close_id: int, earlier: Earlier) -> dict[str, Any]
         "status": "excluded" if earlier.exclusion_reason else "matched", "exclusion_reason": earlier.exclusion_reason,
         "strong_key": f"{number}:{earlier.strong_key}",
         "ledger_date": day if earlier.was_paired else None, "reported_date": day if earlier.was_reported else None,
-        "source_reference": "", "source_name": "", "source_table": "", "amount_minor": 0, "currency": "EUR",
+        "source_reference": "", "source_name": "", "source_table": "",
+        "amount_minor": earlier.amount_minor, "currency": "EUR",
         "clearing_minor": 0, "clearing_account": f"{number}:", "value_date": day, "batch_id": 1,
     }  # fmt: skip
 

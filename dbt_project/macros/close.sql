@@ -44,24 +44,24 @@
 {% endmacro %}
 
 {#
-  The rows this close consumes, version_rank 1 on the latest of each key, each with what stood before this close as
-  prior_<column>. Where an earlier date was closed again, it may know a version that arrived later than those of this
-  close: then none of them is rank 1. Windows instead of a join to the earlier version: nobody can estimate how many
-  rows have one.
+  The rows this close consumes, version_rank 1 on the one that stands of each key, each with what stood before this
+  close as prior_<column>. One order says what stands, before this close and after it: the latest arrival. Where an
+  earlier date was closed again, it may know a version that arrived later than those of this close: then none of them is
+  rank 1. Windows instead of a join to the earlier version: nobody can estimate how many rows have one.
 
   `standing`: when a version means money, in SQL. has_stood tells whether any version before this close did, so that
   what was taken back and comes again is told from what is new.
   `told_apart_by`: of a file's lines one batch may hold several of one key; in this order they are its occurrences,
   and each occurrence has versions of its own.
-  `preferred`: versions of which this holds count before those that arrive later and of which it does not.
+  `part_of`: the column that says what a row is part of. A version that is part of something stands before those that
+  are part of nothing, whichever arrived later, until a tombstone ends it: one that was part of the same.
 #}
-{% macro consumed_versions(source_name, table_name, key, prior_columns, standing='false', columns=['*'], told_apart_by=none, preferred=none) %}
+{% macro consumed_versions(source_name, table_name, key, prior_columns, standing='false', columns=['*'], told_apart_by=none, part_of=none) %}
     {#- Named here because dbt learns what a model stands on while it parses, when there is no close and no parent. #}
     {%- do ref('stg_visible_batches') %}
     {%- do source(source_name, table_name) %}
     {%- set keys = key | join(', ') %}
     {%- set thing = keys ~ (', occurrence' if told_apart_by else '') %}
-    {%- set preference = '(' ~ preferred ~ ') desc, ' if preferred else '' %}
     select *
     from (
         with
@@ -95,22 +95,40 @@
             from known
         ),
 
+        weighed as (
+            select
+                told_apart.*
+                {%- if part_of %},
+                {{ part_of }} is not null and not is_deleted and batch_id > coalesce(
+                    max(batch_id) filter (where is_deleted) over same_part, 0
+                ) as is_part,
+                {{ part_of }} is not null and not is_deleted and batch_id > coalesce(
+                    max(batch_id) filter (where is_deleted and not is_consumed_now) over same_part, 0
+                ) as was_part
+                {%- endif %}
+
+            from told_apart
+            {%- if part_of %}
+            window same_part as (partition by {{ thing }}, {{ part_of }})
+            {%- endif %}
+
+        ),
+
         ranked as (
             select
-                told_apart.*,
-                row_number() over (partition by {{ thing }}, is_consumed_now order by {{ preference }}batch_id desc) as arrival_rank,
+                weighed.*,
+                row_number() over (
+                    partition by {{ thing }} order by {{ 'is_part desc, ' if part_of }}batch_id desc
+                ) as version_rank,
+                row_number() over (
+                    partition by {{ thing }}, is_consumed_now order by {{ 'was_part desc, ' if part_of }}batch_id desc
+                ) as arrival_rank,
                 row_number() over (partition by {{ thing }} order by is_consumed_now, batch_id) as version_no
-            from told_apart
+            from weighed
         )
 
         select
             ranked.*,
-            arrival_rank + coalesce(
-                max(batch_id) filter (where not is_consumed_now and arrival_rank = 1) over same_thing > batch_id
-                {%- if preferred %}
-                and bool_or({{ preferred }}) filter (where not is_consumed_now) over same_thing >= ({{ preferred }})
-                {%- endif %}, false
-            )::integer as version_rank,
             bool_or(not is_consumed_now) over same_thing as has_prior_version,
             bool_or(not is_consumed_now and ({{ standing }})) over same_thing as has_stood
             {%- for column in prior_columns %},
@@ -128,29 +146,42 @@
   there count before tombstones, so that a repeated line that vanished once is taken back once. `columns` leaves out
   the record: nothing here reads it, and it would be sorted along.
 #}
-{% macro consumed_line_versions(table_name, columns, amounts, texts=[], preferred=none) %}
-    select *, {{ version_reason(amounts) }} as version_reason
+{% macro consumed_line_versions(table_name, columns, amounts, texts=[], part_of=none) %}
+    {%- set priors = amounts + texts + (['batch_id', part_of] if part_of else []) %}
+    select *, {{ version_reason(amounts, part_of) }} as version_reason
     from (
         select
             {% for column in ['batch_id', 'is_deleted', 'row_key', 'occurrence', 'version_rank', 'version_no', 'has_prior_version', 'has_stood'] + columns %}{{ column }}, {% endfor %}
-            {% for text in texts %}prior_{{ text }}, {% endfor %}
+            {% for prior in priors if prior not in amounts %}prior_{{ prior }}, {% endfor %}
             {% for amount in amounts %}coalesce(prior_{{ amount }}, 0) as prior_{{ amount }}{{ ', ' if not loop.last }}{% endfor %}
 
         from (
             {{ consumed_versions(
-                'files', table_name, ['row_key'], amounts + texts, amounts | join(' <> 0 or ') ~ ' <> 0',
-                ['batch_id', 'is_deleted', 'row_key'] + columns, 'is_deleted, abs(line_no)', preferred
+                'files', table_name, ['row_key'], priors, amounts | join(' <> 0 or ') ~ ' <> 0',
+                ['batch_id', 'is_deleted', 'row_key'] + columns, 'is_deleted, abs(line_no)', part_of
             ) }}
         ) as versions
     ) as compared
 {% endmacro %}
 
-{# Why a version of a line changes nothing in the books; null where it does. #}
-{% macro version_reason(amounts) %}
+{# What a line is called: by its file's content, which delivery of it this is after the first, and its number there. #}
+{% macro line_key(files, lines) -%}
+    left({{ files }}.sha256, 16) || case when {{ files }}.delivery > 1 then '.' || {{ files }}.delivery else '' end || ':' || {{ lines }}.line_no
+{%- endmacro %}
+
+{#
+  Why a version of a line changes nothing in the books; null where it does. One that is part of nothing and says again
+  what a version before it said, which is part of something, is unchanged.
+#}
+{% macro version_reason(amounts, part_of=none) %}
+    {%- set is_same %}{% for amount in amounts %}{{ amount }} = prior_{{ amount }}{{ ' and ' if not loop.last }}{% endfor %}{% endset %}
     case
+        {%- if part_of %}
+        when {{ part_of }} is null and prior_{{ part_of }} is not null and batch_id > prior_batch_id and {{ is_same }} then 'UNCHANGED_VERSION'
+        {%- endif %}
         when version_rank > 1 then 'SUPERSEDED_VERSION'
         when is_deleted and {% for amount in amounts %}prior_{{ amount }} = 0{{ ' and ' if not loop.last }}{% endfor %} then 'GONE_AT_SOURCE'
-        when has_prior_version and {% for amount in amounts %}{{ amount }} = prior_{{ amount }}{{ ' and ' if not loop.last }}{% endfor %} then 'UNCHANGED_VERSION'
+        when has_prior_version and {{ is_same }} then 'UNCHANGED_VERSION'
     end
 {% endmacro %}
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +17,7 @@ import pytest
 
 from tests.plugins.desk import AS_OF, FIXTURES, Desk, adyen, statement
 from tieout.landing import documents, quarantine
-from tieout.landing.load import load_landing
+from tieout.landing.load import FileOutcome, load_landing
 from tieout.watch import checks
 from tieout.watch.findings import Check, Finding
 
@@ -72,6 +74,79 @@ def test_a_restated_report_is_a_new_version_and_what_is_gone_is_taken_back(desk:
         {"file": "batch_42.csv", "superseded_file_id": first.file_id, "superseded_file": "batch_42.csv", "documents": 1,
          "unchanged": 1, "changed": 2, "new": 1, "vanished": 1}
     ]  # fmt: skip
+
+
+def later(desk: Desk, name: str, content: str, hours: float = 1) -> None:
+    """Put a file there as if so many hours from now, by the landing's clock."""
+    path = desk.put(name, content)
+    os.utime(path, (time.time() + hours * 3600,) * 2)
+
+
+def versions(desk: Desk) -> list[tuple[Any, ...]]:
+    """(version, name, delivery of the file, whether it stands) of each version of a document."""
+    return desk.ask(
+        "select d.version, f.name, f.delivery, d.superseded_by is null from ops.documents d "
+        "join ops.files f using (file_id) order by d.identity, d.version"
+    )
+
+
+def test_what_is_sent_again_after_it_was_replaced_stands_again(desk: Desk) -> None:
+    """Money misreported: a wrong restatement that its sender takes back would stay in the books."""
+    original, wrong = adyen({42: [("A", 100), ("B", 500)]}), adyen({42: [("A", 150), ("C", 700)]})
+    desk.put("1.csv", original)
+    desk.run()
+    desk.put("2.csv", wrong)
+    assert desk.outcomes() == {"1.csv": "known", "2.csv": "loaded"}
+    # Both lie there for days: neither is sent again by that.
+    for _ in range(2):
+        before = desk.traces()
+        known, _ = desk.run()
+        assert known.outcome == "known"
+        assert "another file stands for its documents: put it there anew" in str(known.reason)
+        assert desk.traces() == before
+    later(desk, "3.csv", original)
+    assert desk.outcomes() == {"1.csv": "known", "2.csv": "known", "3.csv": "loaded"}
+    assert living_lines(desk) == [("42", "A", 100), ("42", "B", 500)]
+    assert versions(desk) == [(1, "1.csv", 1, False), (2, "2.csv", 1, False), (3, "3.csv", 2, True)]
+    assert [(note["file"], note["changed"], note["new"], note["vanished"]) for note in notes(desk)] == [
+        ("2.csv", 2, 1, 1), ("3.csv", 2, 1, 1)
+    ]  # fmt: skip
+    assert [finding.severity for finding in findings(desk, checks.control_totals)] == ["ok"]
+    assert set(desk.outcomes().values()) == {"known"}
+    # Where it lies itself, too, and as often as its sender changes his mind.
+    later(desk, "2.csv", wrong, 2)
+    assert desk.outcomes() == {"1.csv": "known", "2.csv": "loaded", "3.csv": "known"}
+    assert living_lines(desk) == [("42", "A", 150), ("42", "C", 700)]
+    assert set(desk.outcomes().values()) == {"known"}
+
+
+@pytest.mark.parametrize("hours", [-24, 1], ids=["with its old time", "anew"])
+def test_a_copy_of_what_was_replaced_is_not_sent_again_unless_it_is_newer(hours: float, desk: Desk) -> None:
+    """A landing that was moved with its times, or is called by another address, changes nothing."""
+    original = adyen({42: [("A", 100)]})
+    desk.put("1.csv", original)
+    later(desk, "2.csv", adyen({42: [("A", 150)]}), 0)
+    assert set(desk.outcomes().values()) == {"loaded"}
+    later(desk, "moved/1.csv", original, hours)
+    desk.run()
+    assert living_lines(desk) == [("42", "A", 100 if hours > 0 else 150)]
+
+
+def test_a_replaced_version_that_lacks_a_line_is_held_until_somebody_releases_it(desk: Desk) -> None:
+    """What holds a new version holds one that is sent again; of it only the new delivery is released."""
+    fewer = adyen({42: [("A", 100)]}, paid_out=False)
+    desk.put("1.csv", fewer)
+    desk.put("2.csv", adyen({42: [("A", 100), ("B", 500)]}, paid_out=False))
+    first, _ = desk.run()
+    later(desk, "3.csv", fewer)
+    held = desk.run()[-1]
+    assert (held.outcome, first.file_id == held.file_id) == ("held", False)
+    with pytest.raises(quarantine.QuarantineError, match=f"file {first.file_id} .* is loaded"):
+        quarantine.release(desk.warehouse, int(first.file_id or 0), "B was a mistake", "me")
+    quarantine.release(desk.warehouse, int(held.file_id or 0), "B was a mistake", "me")
+    assert "loaded" in desk.outcomes().values()
+    assert living_lines(desk) == [("42", "A", 100)]
+    assert set(desk.outcomes().values()) == {"known"}
 
 
 def test_of_lines_that_are_alike_as_many_are_gone_as_are_missing(desk: Desk) -> None:
@@ -287,9 +362,46 @@ def test_two_runs_that_bring_a_document_at_once_make_two_versions(desk: Desk) ->
             assert time.monotonic() < deadline, "the runs do not wait for one another"
             time.sleep(0.02)
         desk.ask("select pg_advisory_unlock(hashtextextended('ops.documents', 0))")
-        assert [run.result() for run in runs] == [["loaded"], ["loaded"]]
-    assert desk.ask("select version, superseded_by is null from ops.documents order by 1") == [(1, False), (2, True)]
-    assert len(living_lines(desk)) == 1
+        # Whose rows are older may be the last to enter: then the next run loads it.
+        assert sorted(run.result()[0] for run in runs) in (["loaded", "loaded"], ["loaded", "waiting"])
+    desk.run()
+    assert [row[0::3] for row in versions(desk)] == [(1, False), (2, True)]
+    standing = desk.ask("select net_minor from ops.documents d join raw.settlement_lines l using (file_id) "
+                        "where superseded_by is null and record_type = 'Settled' and not is_deleted")  # fmt: skip
+    assert [(cents,) for _, _, cents in living_lines(desk)] == standing
+
+
+def test_the_version_that_stands_is_the_one_readers_take(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Money misreported: a run that reads for long, and is overtaken, would enter the newer version with older rows."""
+    desk.put("a/1.csv", adyen({42: [("A", 100)]}))
+    desk.put("b/1.csv", adyen({42: [("A", 200)]}))
+    enter, read, overtaken = documents.enter, threading.Event(), threading.Event()
+
+    def slowly(cursor: Any, file_id: int, reading: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            read.set()
+            assert overtaken.wait(30)
+        return enter(cursor, file_id, reading)
+
+    monkeypatch.setattr(documents, "enter", slowly)
+
+    def go() -> list[FileOutcome]:
+        with contextlib.closing(psycopg2.connect(desk.warehouse.dsn)) as connection:
+            return load_landing(desk.folder / "a", connection, desk.registry, AS_OF)
+
+    with ThreadPoolExecutor(1) as threads:
+        slow = threads.submit(go)
+        assert read.wait(30)
+        assert desk.outcomes(desk.folder / "b") == {"1.csv": "loaded"}
+        overtaken.set()
+        (waiting,) = slow.result()
+    assert waiting.outcome == "waiting"
+    assert "(1.csv) while this one was being read: the next run loads it" in str(waiting.reason)
+    assert living_lines(desk) == [("42", "A", 200)]
+    assert desk.traces()["ops.files"] == 1
+    assert desk.outcomes(desk.folder / "a") == {"1.csv": "loaded"}
+    assert living_lines(desk) == [("42", "A", 100)]
+    assert [row[0::3] for row in versions(desk)] == [(1, False), (2, True)]
 
 
 def test_a_file_whose_documents_are_new_is_compared_with_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ close_chain as (
 final as (
     select
         close_batches.batch_id,
+        close_batches.close_id,
         close_batches.close_id = {{ close_id() }} as is_consumed_now
     from close_batches
     inner join close_chain on close_batches.close_id = close_chain.close_id

@@ -17,7 +17,7 @@ from psycopg2 import sql
 from tieout import files
 from tieout.batches import Totals, fold_totals, hashed_key, totals_statement
 from tieout.files.proof import Document
-from tieout.landing.register import HeldFile
+from tieout.landing.register import BusyError, HeldFile
 from tieout.landing.spool import RefusedContent
 from tieout.load_notes import note
 from tieout.sources import BATCH_ID, FILE_ID, IS_DELETED, Table, raw_identifier
@@ -66,6 +66,7 @@ def enter(cursor: Any, file_id: int, reading: files.Reading) -> list[Redelivery]
 
     :returns: those that another file had brought before.
     :raises RefusedContent: a document stands in the file twice, or was loaded before versions were kept.
+    :raises BusyError: a version that stands has later batches: readers of raw would take it for the newer one.
     """
     documents = reading.documents
     if not documents:
@@ -83,8 +84,11 @@ def enter(cursor: Any, file_id: int, reading: files.Reading) -> list[Redelivery]
         "join ops.files f on f.file_id = d.file_id where d.superseded_by is null",
         (kinds, identities),
     )
+    found = cursor.fetchall()
+    if found:
+        _refuse_later(cursor, file_id, {row[2]: row[3] for row in found})
     again = []
-    for kind, identity, earlier_id, name, number in cursor.fetchall():
+    for kind, identity, earlier_id, name, number in found:
         if number is None:
             raise RefusedContent(
                 f"{kind} {identity} was loaded from file {earlier_id} ({name}) before versions were kept: "
@@ -106,6 +110,24 @@ def enter(cursor: Any, file_id: int, reading: files.Reading) -> list[Redelivery]
         (file_id, kinds, identities, numbers),
     )
     return again
+
+
+def _refuse_later(cursor: Any, file_id: int, names: Mapping[int, str]) -> None:
+    """Batches are numbered while files are read, documents entered after that: another run may have overtaken this one.
+
+    :param names: of the files whose versions stand, by id.
+    """
+    cursor.execute(
+        "select later.file_id from ops.batches later where later.file_id = any(%s) "
+        "and later.batch_id > (select min(ours.batch_id) from ops.batches ours where ours.file_id = %s) limit 1",
+        (list(names), file_id),
+    )
+    overtaken = cursor.fetchone()
+    if overtaken is not None:
+        raise BusyError(
+            f"another run loaded documents of it from file {overtaken[0]} ({names[overtaken[0]]}) while this one was "
+            "being read: the next run loads it as their newer version"
+        )
 
 
 class Comparison:

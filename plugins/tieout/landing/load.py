@@ -1,6 +1,7 @@
 """The landing: files that others send, each loaded once, proven, or set aside whole with a reason.
 
-A file is what its bytes are (sha256), whatever its name. Each one is loaded in a transaction of its own, so a
+A file is what its bytes are (sha256), whatever its name; put there anew after another took its place, it is loaded
+anew. Each one is loaded in a transaction of its own, so a
 bad file never stops the others and a crash leaves nothing of the file it hit.
 """
 
@@ -13,7 +14,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -65,6 +66,7 @@ class FileOutcome:
     again at every run; ``waiting``, it was growing or went away while it was read, or another run holds it, look again
     later; ``empty``, it has no bytes; ``failed``, our reader broke on it, it is tried again once the reader is
     repaired. Only ``loaded``, ``quarantined`` and ``held`` leave a row in ops.files.
+    ``modified_at`` is when it, or its archive, was put where it lies, as the landing says.
     """
 
     name: str
@@ -75,6 +77,7 @@ class FileOutcome:
     file_id: int | None = None
     format: str | None = None
     size_bytes: int = 0
+    modified_at: datetime | None = None
     content_date: date | None = None
     row_counts: dict[str, int] = field(default_factory=dict)
 
@@ -140,7 +143,10 @@ def _still_held(found: dict[tuple[Arrival, int], FileOutcome]) -> list[Arrival]:
 def _load_arrival(arrival: Arrival, run: _Run) -> Iterator[FileOutcome]:
     """Load a file, or each member of an archive."""
     path = arrival.path
-    outcome = FileOutcome(_tellable(path.name), _tellable(str(path)), "waiting", size_bytes=arrival.size_bytes)
+    outcome = FileOutcome(
+        _tellable(path.name), _tellable(str(path)), "waiting", size_bytes=arrival.size_bytes,
+        modified_at=datetime.fromtimestamp(arrival.modified, UTC),
+    )  # fmt: skip
     if arrival.size_bytes == 0:
         yield _logged(_empty(run, outcome))
         return
@@ -187,7 +193,7 @@ def _note(cursor: Any, run: _Run, kind: str, message: str, file_id: int | None =
 def _load_archive(copy: Path, outcome: FileOutcome, run: _Run, folder: Path) -> Iterator[FileOutcome]:
     """Load the members of an archive that keeps its limits; only one that does not is remembered itself."""
     before = _find(run, outcome)
-    if before is not None and before.is_settled:
+    if before is not None and before.is_settled(outcome.modified_at):
         yield _known(outcome, before)
         return
     try:
@@ -201,7 +207,7 @@ def _load_archive(copy: Path, outcome: FileOutcome, run: _Run, folder: Path) -> 
     for member in members:
         one = FileOutcome(
             _tellable(member.path.name), _tellable(f"{outcome.uri}{MEMBER_MARK}{member.name}"), "waiting",
-            size_bytes=member.path.stat().st_size,
+            size_bytes=member.path.stat().st_size, modified_at=outcome.modified_at,
         )  # fmt: skip
         if one.size_bytes == 0:
             yield _empty(run, one)
@@ -215,7 +221,7 @@ def _load_archive(copy: Path, outcome: FileOutcome, run: _Run, folder: Path) -> 
 def _load_file(copy: Path, outcome: FileOutcome, run: _Run) -> FileOutcome:
     """Load one file that lies on the local disk."""
     before = _find(run, outcome)
-    if before is not None and before.is_settled:
+    if before is not None and before.is_settled(outcome.modified_at):
         return _known(outcome, before)
     with tempfile.TemporaryDirectory(prefix="tieout-landing-") as folder:
         try:
@@ -273,6 +279,8 @@ def _find(run: _Run, outcome: FileOutcome) -> Entry | None:
 def _known(outcome: FileOutcome, entry: Entry) -> FileOutcome:
     what = f"same bytes as file {entry.file_id} ({entry.name}), {entry.status}"
     reason = f"{what}: {entry.reason}" if entry.reason else what
+    if entry.replaced_at is not None:
+        reason += "; another file stands for its documents: put it there anew if it is to stand again"
     return replace(outcome, outcome="known", reason=reason, file_id=entry.file_id)
 
 
@@ -284,7 +292,8 @@ def _overtaken(run: _Run, outcome: FileOutcome) -> FileOutcome:
 
 def _enter(cursor: Any, run: _Run, outcome: FileOutcome, before: Entry | None) -> int | None:
     return file_register.enter(
-        cursor, before, str(outcome.sha256), outcome.name, outcome.uri, outcome.size_bytes, run.as_of
+        cursor, before, str(outcome.sha256), outcome.name, outcome.uri, outcome.size_bytes, outcome.modified_at,
+        run.as_of,
     )
 
 

@@ -99,7 +99,7 @@ def release(connection: Connection, file_id: int, reason: str, actor: str) -> st
         entry = None if row is None else file_register.find(cursor, row[0])
         if entry is None:
             raise QuarantineError(f"there is no file {file_id}: `tieout quarantine list` shows those set aside")
-        if entry.status == "loaded":
+        if entry.status == "loaded" or entry.file_id != file_id:
             raise QuarantineError(f"file {file_id} ({entry.name}) is loaded: there is nothing to release")
         if entry.release is not None:
             raise QuarantineError(

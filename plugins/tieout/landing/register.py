@@ -1,7 +1,9 @@
-"""``ops.files``: one row per content that was seen in the landing, and in ``ops.file_actions`` what became of it later.
+"""``ops.files``: one row per delivery of a content, and in ``ops.file_actions`` what became of it later.
 
-A content that was loaded stays as it is. One that was refused is read again after somebody released it; one that is
-held is tried at every run.
+A content that was loaded stays as it is, wherever else it lies: its copies are no deliveries. It is delivered again
+when it was put into the landing after another file that took the place of its documents, and after that file was
+loaded: then a version of before is meant to stand again. One that was refused is read again after somebody released
+it; one that is held is tried at every run.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ class HeldFile(Exception):
 
 
 class BusyError(Exception):
-    """Another run has held what the file needs for too long; the message says what to do."""
+    """Another run holds what the file needs, or was faster with it; the message says what to do."""
 
 
 @contextmanager
@@ -65,18 +67,28 @@ class Release:
 
 @dataclass(frozen=True)
 class Entry:
-    """A content seen before; ``release`` is the decision that nothing has followed yet."""
+    """The latest delivery of a content; ``release`` is the decision that nothing has followed yet.
+
+    ``replaced_at`` is since when another file stands for a document of it: the time of that file, or of its load where
+    that is later; None while its own documents stand.
+    """
 
     file_id: int
     name: str
     status: Status
     reason: str | None
+    delivery: int
+    replaced_at: datetime | None
     release: Release | None
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether there is nothing to do about the content."""
-        return self.status == "loaded" or (self.status == "quarantined" and self.release is None)
+    def is_settled(self, modified_at: datetime | None) -> bool:
+        """Whether there is nothing to do about the content.
+
+        :param modified_at: when it was put where it lies, None if nobody knows.
+        """
+        if self.status == "loaded":
+            return self.replaced_at is None or modified_at is None or modified_at <= self.replaced_at
+        return self.status == "quarantined" and self.release is None
 
     @property
     def is_forced(self) -> bool:
@@ -87,31 +99,49 @@ class Entry:
 def find(cursor: Any, sha256: str) -> Entry | None:
     """The entry of a content, None if it is new."""
     cursor.execute(
-        "select f.file_id, f.name, f.status, f.reason, a.action, a.actor, a.reason from ops.files f "
+        "select f.file_id, f.name, f.status, f.reason, f.delivery, s.replaced_at, a.action, a.actor, a.reason "
+        "from ops.files f "
         "left join lateral (select * from ops.file_actions a where a.file_id = f.file_id "
-        "  order by a.action_id desc limit 1) a on true where f.sha256 = %s",
+        "  order by a.action_id desc limit 1) a on true "
+        "left join lateral (select max(greatest(by.modified_at, b.loaded_at)) as replaced_at "
+        "  from ops.documents d join ops.documents n on (n.kind, n.identity) = (d.kind, d.identity) "
+        "    and n.superseded_by is null "
+        "  join ops.files by on by.file_id = n.file_id left join ops.batches b on b.file_id = n.file_id "
+        "  where d.file_id = f.file_id and d.superseded_by is not null) s on true "
+        "where f.sha256 = %s order by f.delivery desc limit 1",
         (sha256,),
     )
     row = cursor.fetchone()
     if row is None:
         return None
-    release = Release(*row[5:]) if row[4] == "released" else None
-    return Entry(int(row[0]), row[1], row[2], row[3], release)
+    file_id, name, status, reason, delivery, replaced_at, action, *decision = row
+    release = Release(*decision) if action == "released" else None
+    return Entry(file_id, name, status, reason, delivery, replaced_at, release)
 
 
 def enter(
-    cursor: Any, before: Entry | None, sha256: str, name: str, uri: str, size_bytes: int, as_of: datetime
+    cursor: Any,
+    before: Entry | None,
+    sha256: str,
+    name: str,
+    uri: str,
+    size_bytes: int,
+    modified_at: datetime | None,
+    as_of: datetime,
 ) -> int | None:
-    """Take the content's row for this transaction, which ends with :func:`settle`.
+    """Take the content's row for this transaction, which ends with :func:`settle`; a delivery of its own if it is one.
 
-    :param before: what :func:`find` gave.
+    :param before: what :func:`find` gave; a loaded one is delivered again.
+    :param modified_at: when the content was put where it lies.
     :returns: the file's id; None when another run was faster (it is waited for, if it has not committed yet).
     """
-    if before is None:
+    if before is None or before.status == "loaded":
+        delivery = 1 if before is None else before.delivery + 1
         cursor.execute(
-            "insert into ops.files (sha256, name, uri, size_bytes, status, reason, seen_at) "
-            "values (%s, %s, %s, %s, 'held', %s, %s) on conflict (sha256) do nothing returning file_id",
-            (sha256, name, uri, size_bytes, BEING_READ, as_of),
+            "insert into ops.files (sha256, delivery, name, uri, size_bytes, modified_at, status, reason, seen_at) "
+            "values (%s, %s, %s, %s, %s, %s, 'held', %s, %s) on conflict (sha256, delivery) do nothing "
+            "returning file_id",
+            (sha256, delivery, name, uri, size_bytes, modified_at, BEING_READ, as_of),
         )
     else:
         cursor.execute(
@@ -147,7 +177,7 @@ def settle(
             read.entries, read.record_header, Json(observed), file_id,
         ),
     )  # fmt: skip
-    if before is None or (before.release is None and before.status == status):
+    if before is None or before.file_id != file_id or (before.release is None and before.status == status):
         return
     said = reason or f"what stood against it is gone: {before.reason}"
     act(cursor, file_id, ACTION_OF[status], said, INGEST, as_of)

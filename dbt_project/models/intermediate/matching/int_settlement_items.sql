@@ -28,7 +28,8 @@ judged as (
         end as exclusion_reason,
         version_reason is null and has_stood as is_correction,
         has_prior_version and version_rank = 1 and not is_deleted and item_type not in ('payout', 'payout_return')
-        and batch_reference is not null and prior_batch_reference is null as is_moved,
+        and batch_reference is distinct from prior_batch_reference
+        and (prior_batch_reference is null or prior_net_minor <> 0) as is_moved,
         case when version_reason is null then net_minor - prior_net_minor else 0 end as net_change_minor,
         case when version_reason is null then fee_minor - prior_fee_minor else fee_minor end as fee_change_minor,
         gross_currency <> net_currency and gross_minor <> 0 as is_converted,
@@ -85,10 +86,12 @@ line_items as (
     from judged
 ),
 
--- What each line adds to a batch. A line that had to wait for its batch leaves those that wait for the batch it is in now.
+-- What each line adds to a batch. A line that stands in another batch now, or waits no more, leaves the one it was in.
+-- One that does not stand is shown where the line it repeats was.
 batch_parts as (
     select
-        processor, processor_account, coalesce(batch_reference, prior_batch_reference, 'none') as batch_reference,
+        processor, processor_account,
+        coalesce(batch_reference, case when version_rank > 1 then prior_batch_reference end, 'none') as batch_reference,
         net_currency, file_id, batch_id, line_key, version_no, booked_at, booked_date,
         1 as line_count,
         net_minor,
@@ -102,7 +105,7 @@ batch_parts as (
     select
         processor, processor_account, coalesce(prior_batch_reference, 'none'),
         net_currency, file_id, batch_id, line_key || ':moved', version_no, booked_at, booked_date,
-        0, 0, -prior_net_minor, null, false, false
+        0, 0, -prior_net_minor, null, prior_batch_reference is not null, false
     from judged
     where is_moved
 ),

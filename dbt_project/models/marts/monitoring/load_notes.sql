@@ -1,13 +1,19 @@
 with
 
-close_batches as (
-    select * from {{ source('ops', 'close_batches') }} where close_id = {{ close_id() }}
+visible as (
+    select * from {{ ref('stg_visible_batches') }}
 ),
 
-consumed as (
-    select batches.*
-    from {{ source('ops', 'batches') }} as batches
-    inner join close_batches on batches.batch_id = close_batches.batch_id
+closes as (
+    select * from {{ source('ops', 'closes') }}
+),
+
+taken as (
+    select
+        batches.batch_id, batches.source, batches.interval_end, visible.is_consumed_now, closes.opened_at
+    from visible
+    inner join {{ source('ops', 'batches') }} as batches on visible.batch_id = batches.batch_id
+    inner join closes on visible.close_id = closes.close_id
 ),
 
 files as (
@@ -18,19 +24,32 @@ notes as (
     select * from {{ source('ops', 'load_notes') }}
 ),
 
--- A table that was left out has no batch: its note belongs to the interval that the others were loaded for.
+-- A table that was left out has no batch: its note belongs to the interval that the others were loaded for, and of the
+-- closes that took some of that to the first one that was opened after it was noted.
 intervals as (
-    select distinct source, interval_end from consumed where interval_end is not null
+    select
+        source,
+        interval_end,
+        max(opened_at) filter (where is_consumed_now) as opened_at,
+        max(opened_at) filter (where not is_consumed_now) as opened_before
+    from taken
+    where interval_end is not null
+    group by source, interval_end
+    having bool_or(is_consumed_now)
 ),
 
 noted as (
     select notes.*
     from notes
-    inner join consumed on notes.batch_id = consumed.batch_id
+    inner join taken on notes.batch_id = taken.batch_id and taken.is_consumed_now
     union all
     select notes.*
     from notes
-    inner join intervals on notes.source = intervals.source and notes.interval_end = intervals.interval_end
+    inner join intervals
+        on notes.source = intervals.source
+        and notes.interval_end = intervals.interval_end
+        and notes.noted_at <= intervals.opened_at
+        and (intervals.opened_before is null or notes.noted_at > intervals.opened_before)
     where notes.batch_id is null
 ),
 

@@ -20,7 +20,7 @@ rules as (
 described as (
     select
         consumed.*,
-        left(files.sha256, 16) || ':' || consumed.line_no as entry_key,
+        {{ line_key('files', 'consumed') }} as entry_key,
         concat_ws(' ', consumed.counterparty, consumed.remittance, consumed.customer_reference, consumed.bank_reference) as description
     from consumed
     inner join files on consumed.file_id = files.file_id

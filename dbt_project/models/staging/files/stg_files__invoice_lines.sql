@@ -16,7 +16,7 @@ files as (
 final as (
     select
         -- ids
-        left(files.sha256, 16) || ':' || consumed.line_no as line_key,
+        {{ line_key('files', 'consumed') }} as line_key,
         consumed.row_key,
         consumed.invoice_number,
 

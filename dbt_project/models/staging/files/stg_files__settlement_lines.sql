@@ -9,8 +9,7 @@ with
 consumed as (
     -- A report from before a line's payout may arrive after the one that has it: it takes nothing out of its batch.
     {{ consumed_line_versions(
-        'settlement_lines', columns, ['gross_minor', 'fee_minor', 'net_minor'], ['batch_reference'],
-        'batch_reference is not null'
+        'settlement_lines', columns, ['gross_minor', 'fee_minor', 'net_minor'], part_of='batch_reference'
     ) }}
 ),
 
@@ -26,7 +25,7 @@ vocabulary as (
 typed as (
     select
         consumed.*,
-        files.sha256,
+        {{ line_key('files', 'consumed') }} as line_key,
         files.name as file_name,
         vocabulary.item_type,
         vocabulary.family
@@ -48,7 +47,7 @@ typed as (
 final as (
     select
         -- ids
-        left(sha256, 16) || ':' || line_no as line_key,
+        line_key,
         row_key,
         batch_reference,
         psp_reference,

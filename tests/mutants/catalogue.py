@@ -25,8 +25,9 @@ CLOSE = "macros/close.sql"
 MONEY = "macros/money.sql"
 CALENDAR = "macros/calendar.sql"
 REFERENCES = "macros/references.sql"
+VALIDITY = "macros/validity.sql"
 # What the oracle's worlds run through; faults elsewhere are for unit tests and scenarios to find.
-ORACLE_SEES = (MATCHES, FEES, ITEMS, MONEY)
+ORACLE_SEES = (MATCHES, FEES, ITEMS, MONEY, VALIDITY)
 
 
 class Mutant(NamedTuple):
@@ -72,9 +73,9 @@ MUTANTS = (
         "where not is_future_dated",
     ),
     Mutant(
-        "a rule holds on the day it ends", MATCHES,
-        "'infinity'::date) > {{ business_date() }}",
-        "'infinity'::date) >= {{ business_date() }}",
+        "a rule holds on the day it ends", VALIDITY,
+        "'infinity'::date) > {{ day }}",
+        "'infinity'::date) >= {{ day }}",
     ),
     Mutant(
         "key without clearing account", MATCHES,
@@ -103,13 +104,18 @@ MUTANTS = (
     ),
     Mutant(
         "window in calendar days", MATCHES,
-        "coalesce(days.business_day_no, items.value_date - date '2020-01-01') as day_no",
-        "items.value_date - date '2020-01-01' as day_no",
+        "coalesce(our_day.business_day_no - their_day.business_day_no, ours.value_date - theirs.value_date)",
+        "ours.value_date - theirs.value_date",
     ),
     Mutant(
         "no window without a calendar", MATCHES,
-        "coalesce(days.business_day_no, items.value_date - date '2020-01-01') as day_no",
-        "days.business_day_no as day_no",
+        "coalesce(our_day.business_day_no - their_day.business_day_no, ours.value_date - theirs.value_date)",
+        "our_day.business_day_no - their_day.business_day_no",
+    ),
+    Mutant(
+        "window in the calendar of the currency", MATCHES,
+        "on ours.calendar = our_day.calendar and",
+        "on ours.currency = our_day.calendar and",
     ),
     Mutant(
         "currencies of a pair not looked at", MATCHES,
@@ -223,13 +229,13 @@ MUTANTS = (
     ),
     Mutant(
         "a report a day early is out of the window", ITEMS,
-        "paired.right_date < paired.left_date - 1\n",
-        "paired.right_date < paired.left_date\n",
+        "paired.days_early > rules",
+        "paired.days_early >= rules",
     ),
     Mutant(
         "a report on the last day is late", ITEMS,
-        "paired.right_day_no > paired.expected_day_no",
-        "paired.right_day_no >= paired.expected_day_no",
+        "paired.days_late > rules",
+        "paired.days_late >= rules",
     ),
     Mutant("dates of every reconciliation", ITEMS, "when kinds.checks_dates and matches", "when matches"),
     Mutant(
@@ -291,7 +297,7 @@ MUTANTS = (
     ),
     Mutant("reversals are not looked at", ITEMS, "when items.is_reversal or sign", "when sign"),
     Mutant("replaced by any delivery", ITEMS, " and items.batch_id = one_sided.batch_id)", ")"),
-    Mutant("seconds after the cut-off", ITEMS, "items.occurred_at + processors", "items.occurred_at - processors"),
+    Mutant("seconds after the cut-off", ITEMS, "items.occurred_at + \" ~", "items.occurred_at - \" ~"),
     Mutant("a temporary break for good", ITEMS, "when items.value_date = {{ business_date() }}\n", "when true\n"),
     Mutant(
         "a break changes every day", ITEMS,

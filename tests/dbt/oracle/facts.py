@@ -22,6 +22,7 @@ class Item:
     currency: str
     clearing_account: str
     value_date: date
+    calendar: str | None = None
     strong_key: str | None = None
     weak_key: str | None = None
     pool_key: str | None = None

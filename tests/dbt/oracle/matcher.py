@@ -9,7 +9,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
 
 from tests.dbt.oracle.facts import LEFT, RIGHT, Contract, Item, Outcome, World
-from tests.dbt.oracle.rules import ONE_DAY, Rule, Rules
+from tests.dbt.oracle.rules import ONE_DAY, Rule, Rules, Tolerance
 
 # Any network, any market: what a contract says that is not made for one.
 ANY = "*"
@@ -129,7 +129,7 @@ class Matcher:
             candidates: dict[str, list[Item]] = defaultdict(list)
             for ours in left:
                 for theirs in right:
-                    days = self.rules.days_between(ours.currency, ours.value_date, theirs.value_date)
+                    days = self.rules.days_between(_calendar(ours), ours.value_date, theirs.value_date)
                     if ours.currency == theirs.currency and days <= rule.window_business_days:
                         candidates[ours.item_key].append(theirs)
                         candidates[theirs.item_key].append(ours)
@@ -171,7 +171,7 @@ class Matcher:
         contracted = {line: fee for line in charged if (fee := self._contracted_fee(left, line)) is not None}
         variance = sum((line.fee_minor or 0) - fee for line, fee in contracted.items()) if contracted else None
         converted = sum(line.fx_variance_minor or 0 for line in right)
-        tolerance = self.rules.tolerance(rule, group[0].currency)
+        tolerance = self._tolerance(rule, group)
         code = self._difference(rule, group)
         if code is None and self.terms.checks_dates and self._is_out_of_window(rule, left, right):
             code = "DATE_OUT_OF_WINDOW"
@@ -201,7 +201,7 @@ class Matcher:
             return self.terms.taken_back_code
         if ours == -theirs and self.terms.right_sign != 0:
             return "DIRECTION"
-        if abs(ours - theirs) <= self.rules.tolerance(rule, group[0].currency).rounding(ours):
+        if abs(ours - theirs) <= self._tolerance(rule, group).rounding(ours):
             return "ROUNDING"
         if self.terms.mismatch_code is not None:
             return self.terms.mismatch_code
@@ -211,15 +211,20 @@ class Matcher:
             return "SPLIT_INCOMPLETE"
         return "UNDER"
 
+    def _tolerance(self, rule: Rule, group: Sequence[Item]) -> Tolerance:
+        return self.rules.tolerance(rule, group[0].currency, self.world.business_date)
+
     def _is_out_of_window(self, rule: Rule, left: Sequence[Item], right: Sequence[Item]) -> bool:
         """Whether the report is older than what it reports, or more business days late than the rule allows."""
-        reported = min(item.value_date for item in right)
-        if reported < min(item.value_date for item in left) - ONE_DAY:
+        reported, happened = (min(item.value_date for item in side) for side in (right, left))
+        calendar = min(_calendar(item) for item in left)
+        early = self.rules.days_between(calendar, reported, happened) if reported < happened else 0
+        if rule.early_business_days is not None and early > rule.early_business_days:
             return True
         awaited = [item.expected_date for item in left if item.expected_date is not None]
         if not awaited or reported <= max(awaited):
             return False
-        return self.rules.days_between(left[0].currency, max(awaited), reported) > rule.window_business_days
+        return self.rules.days_between(calendar, max(awaited), reported) > rule.window_business_days
 
     def _contracted_fee(self, left: Sequence[Item], line: Item) -> int | None:
         """What the most specific contract of the day of the capture says a line should have cost."""
@@ -304,11 +309,16 @@ class Matcher:
         ]  # fmt: skip
 
     def _is_before_cutoff(self, item: Item) -> bool:
-        grace = self.rules.cutoff_grace_seconds.get(item.processor or "")
-        if item.reconciliation != "payment_processor" or item.occurred_at is None or grace is None:
+        if item.reconciliation != "payment_processor" or item.occurred_at is None:
             return False
+        grace = self.rules.cutoff_grace_seconds(item.processor, item.value_date)
         cutoff = datetime.combine(self.world.business_date + ONE_DAY, time(), self.rules.zone)
         return timedelta(0) < cutoff - item.occurred_at <= timedelta(seconds=grace)
+
+
+def _calendar(item: Item) -> str:
+    """The calendar an item's days count in: that of its account, else the one called like its currency."""
+    return item.calendar or item.currency
 
 
 def clearing_minor(items: Iterable[Item]) -> int:

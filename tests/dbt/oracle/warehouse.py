@@ -277,6 +277,7 @@ def _item_row(number: int, item: Item, world: World) -> dict[str, Any]:
     row = _row(item)
     is_future = item.exclusion_reason is None and item.value_date > world.business_date
     row |= {name: f"{number}:{row[name]}" for name in NAMING if row[name] is not None}
+    row["calendar"] = item.calendar or item.currency
     return row | {
         "source_reference": row["item_key"], "source_name": "files", "source_table": "settlement_lines",
         "control_count": 1, "control_minor": item.amount_minor, "control_currency": item.currency,

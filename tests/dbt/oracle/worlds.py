@@ -69,6 +69,8 @@ class _Scene:
         self.business_date = dice.choice(BUSINESS_DATES)
         self.currency = dice.choice(CURRENCIES)
         self.processor = dice.choice(PROCESSORS)
+        # Of the account; else that of the currency counts, and of one nobody has heard of every day.
+        self.calendar = dice.choice((None, None, None, "KWD", "JPY", "nowhere"))
         self.base = dice.choice((1, 100, 1250, 1650, 10000, 10000))
         # Where the other side never got the references, fallback keys have to do.
         self.keeps_references = self._often(70)
@@ -275,7 +277,7 @@ class _Scene:
         due = expected + timedelta(self.dice.choice((0, 1, 3)))
         return {
             "item_key": key, "reconciliation": name, "side": side, "item_type": item_type, "amount_minor": amount,
-            "currency": currency, "value_date": value_date, "batch_id": self.dice.choice((2, 3)),
+            "currency": currency, "calendar": None if self._often(10) else self.calendar, "value_date": value_date, "batch_id": self.dice.choice((2, 3)),
             "expected_date": expected if side == LEFT else None, "due_date": due if side == LEFT else None,
         }  # fmt: skip
 

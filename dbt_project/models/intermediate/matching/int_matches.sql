@@ -2,13 +2,13 @@
 -- put together comes first, then corrections: all that is still open under a reference, once it comes to zero with them.
 {{ config(indexes=[{'columns': ['item_key'], 'unique': true}]) }}
 {%- set passes = [1, 2, 3] %}
-{%- set carried_on = 'item_key, reconciliation, side, amount_minor, currency, value_date, day_no, clearing_account, strong_key, weak_key, pool_key' %}
+{%- set carried_on = 'item_key, reconciliation, side, amount_minor, currency, value_date, calendar, clearing_account, strong_key, weak_key, pool_key' %}
 
 with
 
 items as (
     select
-        item_key, reconciliation, side, amount_minor, currency, value_date, clearing_account, intrinsic_code,
+        item_key, reconciliation, side, amount_minor, currency, value_date, calendar, clearing_account, intrinsic_code,
         correction_reason, manual_rule_id, manual_group_id, is_unlinked,
         case when is_strong_key_barred then null else strong_key end as strong_key,
         case when is_weak_key_barred then null else weak_key end as weak_key,
@@ -23,8 +23,8 @@ days as (
 
 rules as (
     select *
-    from {{ ref('match_rules') }}
-    where valid_from <= {{ business_date() }} and coalesce(valid_to, 'infinity'::date) > {{ business_date() }}
+    from {{ ref('match_rules') }} as rules
+    where {{ holds_on('rules', business_date()) }}
 ),
 
 -- A bank entry that names several payouts pays them together: what each of them is known by leads to the one key.
@@ -69,9 +69,7 @@ corrected as (
 -- What carries its own break code meets nobody, unless people or a correction settle it.
 judged_0 as (
     select
-        items.item_key, items.reconciliation, items.side, items.amount_minor, items.currency, items.value_date,
-        -- A currency without a calendar is held to calendar days.
-        coalesce(days.business_day_no, items.value_date - date '2020-01-01') as day_no,
+        items.item_key, items.reconciliation, items.side, items.amount_minor, items.currency, items.value_date, items.calendar,
         items.clearing_account, coalesce(merged.merged_key, items.strong_key) as strong_key, items.weak_key, items.pool_key,
         coalesce(items.manual_rule_id, 'corrected') as rule_id,
         coalesce(
@@ -80,7 +78,6 @@ judged_0 as (
         ) as group_id,
         case when coalesce(items.manual_group_id, corrected.strong_key) is not null then 'paired' end as decision
     from items
-    left join days on items.currency = days.currency and items.value_date = days.calendar_date
     left join merged
         on items.reconciliation = merged.reconciliation
         and items.clearing_account = merged.clearing_account
@@ -129,7 +126,8 @@ grouped_{{ pass }} as (
     window same_key as (partition by key_value)
 ),
 
--- Under a key that only one may share with one, every two inside the window are candidates for each other.
+-- Under a key that only one may share with one, every two inside the window are candidates for each other: in business days
+-- of our side's calendar, in all days where there is none.
 candidates_{{ pass }} as (
     select
         ours.item_key as left_key,
@@ -139,8 +137,10 @@ candidates_{{ pass }} as (
     inner join grouped_{{ pass }} as theirs
         on ours.key_value = theirs.key_value
         and ours.currency = theirs.currency
-        and abs(ours.day_no - theirs.day_no) <= ours.window_business_days
-    where ours.pairing = 'unique' and ours.side = 'left' and theirs.side = 'right'
+    left join days as our_day on ours.calendar = our_day.calendar and ours.value_date = our_day.calendar_date
+    left join days as their_day on ours.calendar = their_day.calendar and theirs.value_date = their_day.calendar_date
+    where abs(coalesce(our_day.business_day_no - their_day.business_day_no, ours.value_date - theirs.value_date)) <= ours.window_business_days
+        and ours.pairing = 'unique' and ours.side = 'left' and theirs.side = 'right'
 ),
 
 chosen_{{ pass }} as (

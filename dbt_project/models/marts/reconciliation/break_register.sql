@@ -13,7 +13,9 @@ codes as (
 ),
 
 thresholds as (
-    select * from {{ ref('severity_thresholds') }}
+    select *
+    from {{ ref('severity_thresholds') }} as thresholds
+    where {{ holds_on('thresholds', business_date()) }}
 ),
 
 rates as (
@@ -64,9 +66,9 @@ measured as (
         today.business_day_no - first_day.business_day_no as age_business_days
     from grouped
     left join days as first_day
-        on grouped.currency = first_day.currency and grouped.first_seen_business_date = first_day.calendar_date
+        on grouped.currency = first_day.calendar and grouped.first_seen_business_date = first_day.calendar_date
     left join days as today
-        on grouped.currency = today.currency and today.calendar_date = {{ business_date() }}
+        on grouped.currency = today.calendar and today.calendar_date = {{ business_date() }}
 ),
 
 valued as (

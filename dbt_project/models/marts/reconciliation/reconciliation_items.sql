@@ -26,12 +26,14 @@ days as (
 
 rules as (
     select *
-    from {{ ref('match_rules') }}
-    where valid_from <= {{ business_date() }} and coalesce(valid_to, 'infinity'::date) > {{ business_date() }}
+    from {{ ref('match_rules') }} as rules
+    where {{ holds_on('rules', business_date()) }}
 ),
 
 tolerances as (
-    select * from {{ ref('match_tolerances') }}
+    select *
+    from {{ ref('match_tolerances') }} as tolerances
+    where {{ holds_on('tolerances', business_date()) }}
 ),
 
 batches as (
@@ -44,10 +46,6 @@ expected_fees as (
 
 coverage as (
     select * from {{ ref('int_coverage') }}
-),
-
-processors as (
-    select * from {{ ref('processors') }}
 ),
 
 close_chain as (
@@ -80,11 +78,10 @@ paired as (
         pairs.is_one_currency,
         pairs.rule_id,
         pairs.currency,
+        min(items.calendar) filter (where items.side = 'left') as left_calendar,
         min(items.value_date) filter (where items.side = 'left') as left_date,
         max(items.expected_date) filter (where items.side = 'left') as expected_date,
         min(items.value_date) filter (where items.side = 'right') as right_date,
-        min(coalesce(right_days.business_day_no, items.value_date - date '2020-01-01')) filter (where items.side = 'right') as right_day_no,
-        max(coalesce(expected_days.business_day_no, items.expected_date - date '2020-01-01')) filter (where items.side = 'left') as expected_day_no,
         bool_or(items.item_type = 'returned_payout') as has_returned_payout,
         max(batches.as_of) filter (where items.side = 'left') as left_as_of,
         max(batches.as_of) filter (where items.side = 'right') as right_as_of,
@@ -106,16 +103,17 @@ paired as (
     inner join kinds on items.reconciliation = kinds.reconciliation
     left join batches on items.batch_id = batches.batch_id
     left join expected_fees on items.item_key = expected_fees.item_key
-    left join days as right_days on items.currency = right_days.currency and items.value_date = right_days.calendar_date
-    left join days as expected_days on items.currency = expected_days.currency and items.expected_date = expected_days.calendar_date
     where matches.decision = 'paired'
     group by matches.group_id, pairs.left_minor, pairs.right_minor, pairs.is_one_currency, pairs.rule_id, pairs.currency
 ),
 
--- What a rule tolerates in the pair's currency; of an absolute and a relative tolerance the larger counts.
+-- What a rule tolerates in the pair's currency; of an absolute and a relative tolerance the larger counts. Days are business
+-- days of our side's calendar; without one all days count.
 tolerated as (
     select
         paired.*,
+        coalesce(left_day.business_day_no - right_day.business_day_no, paired.left_date - paired.right_date) as days_early,
+        coalesce(right_day.business_day_no - expected_day.business_day_no, paired.right_date - paired.expected_date) as days_late,
         greatest(
             coalesce(own.rounding_minor, every.rounding_minor, 0),
             floor(abs(paired.left_minor) * coalesce(own.rounding_bps, every.rounding_bps, 0) / 10000)
@@ -128,6 +126,9 @@ tolerated as (
     from paired
     left join tolerances as own on paired.rule_id = own.rule_id and paired.currency = own.currency
     left join tolerances as every on paired.rule_id = every.rule_id and every.currency = '*'
+    left join days as left_day on paired.left_calendar = left_day.calendar and paired.left_date = left_day.calendar_date
+    left join days as right_day on paired.left_calendar = right_day.calendar and paired.right_date = right_day.calendar_date
+    left join days as expected_day on paired.left_calendar = expected_day.calendar and paired.expected_date = expected_day.calendar_date
 ),
 
 -- Keys of one-sided items that this or an earlier close has seen before.
@@ -209,8 +210,7 @@ coded as (
                 end
                 -- Who links two items knows their dates.
                 when kinds.checks_dates and matches.rule_id <> 'manual_link' and (
-                    paired.right_date < paired.left_date - 1
-                    or paired.right_day_no > paired.expected_day_no + rules.window_business_days
+                    paired.days_early > rules.early_business_days or paired.days_late > rules.window_business_days
                 ) then 'DATE_OUT_OF_WINDOW'
                 when abs(paired.fee_variance_minor) > paired.fee_tolerance_minor then 'FEE_VARIANCE'
                 when paired.has_uncontracted_fee then 'FEE_DATA_MISSING'
@@ -235,7 +235,7 @@ coded as (
             end
             when seen_before.had_failed then 'STATUS'
             when items.value_date = {{ business_date() }}
-                and {{ business_date_of("items.occurred_at + processors.cutoff_grace_seconds * interval '1 second'") }} > items.value_date
+                and {{ business_date_of("items.occurred_at + " ~ term('processors', 'cutoff_grace_seconds') ~ " * interval '1 second'") }} > items.value_date
                 and items.reconciliation = 'payment_processor'
                 then 'CUTOFF_TEMPORARY'
             when items.item_type = 'refund_reversal' then 'REFUND_REVERSED'
@@ -249,7 +249,7 @@ coded as (
     left join rules on matches.rule_id = rules.rule_id
     left join expected_fees on items.item_key = expected_fees.item_key
     left join seen_before on items.item_key = seen_before.item_key
-    left join processors on items.processor = processors.processor
+    {{ join_terms('processors', 'processor', 'items.processor', 'items.value_date') }}
     left join coverage
         on coverage.origin = case kinds.coverage when 'bank_account' then 'bank' else items.processor end
         and coverage.origin_account = case kinds.coverage when 'bank_account' then items.bank_account else items.processor_account end

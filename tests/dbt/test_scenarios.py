@@ -23,7 +23,7 @@ Rows = list[dict[str, str]]
 ITEMS = """
     select c.business_date, reconciliation, side, source_reference as reference, status,
         coalesce(break_code, exclusion_reason) as outcome, correction_reason as correction, i.amount_minor, currency,
-        rule_id as rule, i.file_id
+        rule_id as rule, expected_date as expected, due_date as due, i.file_id
     from reconciliation.reconciliation_items i join ops.closes c using (close_id)
 """
 BREAKS = """

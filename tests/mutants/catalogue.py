@@ -94,7 +94,7 @@ MUTANTS = (
     ),
     Mutant(
         "the days of an account may be repeats", MATCHES,
-        "key_column = 'strong_key' and left_count = 1",
+        "names_event and left_count = 1",
         "left_count = 1",
     ),
     Mutant(
@@ -295,10 +295,21 @@ MUTANTS = (
         "sign(items.amount_minor) = -kinds.right_sign",
         "sign(items.amount_minor) = kinds.right_sign",
     ),
+    Mutant(
+        "half a release is rounding", ITEMS,
+        "paired.right_minor between 0 and paired.left_minor then 'RES",
+        "paired.right_minor between 0 and paired.left_minor - 2 then 'RES",
+    ),
+    Mutant("an order is repeated for ever", ITEMS, "<= unreferenced.window_business_days", "<= 1000"),
+    Mutant("a line with a reference is known by its order", ITEMS, "    where one_sided.strong_key is null\n", ""),
     Mutant("reversals are not looked at", ITEMS, "when items.is_reversal or sign", "when sign"),
     Mutant("replaced by any delivery", ITEMS, " and items.batch_id = one_sided.batch_id)", ")"),
     Mutant("seconds after the cut-off", ITEMS, "items.occurred_at + \" ~", "items.occurred_at - \" ~"),
-    Mutant("a temporary break for good", ITEMS, "when items.value_date = {{ business_date() }}\n", "when true\n"),
+    Mutant(
+        "a temporary break for good", ITEMS,
+        "second'\") }} > {{ business_date() }}",
+        "second'\") }} > items.value_date",
+    ),
     Mutant(
         "a break changes every day", ITEMS,
         "when carried_break_code = break_code then last_changed_business_date\n",

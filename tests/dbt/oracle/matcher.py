@@ -105,7 +105,7 @@ class Matcher:
             left, right = sides(group)
             if not left or not right:
                 continue
-            may_repeat = self._may_repeat(rule) and len(left) == 1 and len(right) > 1
+            may_repeat = rule.names_event and len(left) == 1 and len(right) > 1
             if may_repeat and is_one_currency(group) and clearing_minor(group) != 0:
                 exact = [line for line in right if line.amount_minor == left[0].amount_minor]
                 if exact:
@@ -116,11 +116,6 @@ class Matcher:
                             self.outcomes[line.item_key] = Outcome("open", self._left_over(line), rule.rule_id)
                     continue
             self._name(rule, group)
-
-    @staticmethod
-    def _may_repeat(rule: Rule) -> bool:
-        """Reference first, exact amount second: a reference can be reported again, the days of an account cannot."""
-        return rule.key_column == "strong_key"
 
     def _unique(self, rule: Rule, items: Sequence[Item]) -> None:
         """One with one inside the window; whoever has, or is, one of several candidates is ambiguous."""
@@ -201,6 +196,9 @@ class Matcher:
             return self.terms.taken_back_code
         if ours == -theirs and self.terms.right_sign != 0:
             return "DIRECTION"
+        # What a processor still holds back is held, and no rounding, however little it is.
+        if any(item.item_type == "reserve_hold" for item in left) and 0 <= theirs < ours:
+            return "RESERVE_HELD"
         if abs(ours - theirs) <= self._tolerance(rule, group).rounding(ours):
             return "ROUNDING"
         if self.terms.mismatch_code is not None:
@@ -270,12 +268,26 @@ class Matcher:
             and item.strong_key is not None and earlier.strong_key == item.strong_key
             and earlier.item_key != item.item_key
         ]  # fmt: skip
-        if any(earlier.was_paired for earlier in seen):
+        if any(earlier.was_paired for earlier in seen) or self._is_told_again(item):
             return self._repeated(item)
         reasons = [row.exclusion_reason for row in seen] + [other.exclusion_reason for other in self._namesakes(item)]
         if "FAILED" in reasons:
             return "STATUS"
         return self._unheard_of(item)
+
+    def _is_told_again(self, item: Item) -> bool:
+        """Whether a line without a reference says what another such line was matched by, inside the rule's window."""
+        rules = [rule for rule in self.passes if rule.key_column == "weak_key" and rule.names_event]
+        if item.strong_key is not None or item.weak_key is None or not rules:
+            return False
+        return any(
+            earlier.strong_key is None and earlier.was_paired and earlier.value_date is not None
+            and (earlier.reconciliation, earlier.weak_key) == (item.reconciliation, item.weak_key)
+            and earlier.item_key != item.item_key
+            and self.rules.days_between(_calendar(item), item.value_date, earlier.value_date)
+            <= rules[0].window_business_days
+            for earlier in self.world.earlier
+        )  # fmt: skip
 
     def _unheard_of(self, item: Item) -> str:
         """The code of a right item whose reference says nothing; what time alone may clear comes first."""
@@ -313,7 +325,7 @@ class Matcher:
             return False
         grace = self.rules.cutoff_grace_seconds(item.processor, item.value_date)
         cutoff = datetime.combine(self.world.business_date + ONE_DAY, time(), self.rules.zone)
-        return timedelta(0) < cutoff - item.occurred_at <= timedelta(seconds=grace)
+        return cutoff - item.occurred_at <= timedelta(seconds=grace)
 
 
 def _calendar(item: Item) -> str:

@@ -41,6 +41,7 @@ class Rule:
     pass_no: int
     key_column: str
     pairing: str
+    names_event: bool
     window_business_days: int
     early_business_days: int | None
     split_share: Decimal | None
@@ -105,7 +106,7 @@ class Rules:
         return sorted(found, key=lambda rule: rule.pass_no)
 
     def tolerance(self, rule: Rule, currency: str, business_date: date) -> Tolerance:
-        """What a rule tolerates in a currency on a business date: its own row, else that of all others, else nothing."""
+        """What a rule tolerates in a currency on a date: its own row, else that of all others, else nothing."""
         rows = {row.currency: row for row in holding(self.tolerances, business_date) if row.rule_id == rule.rule_id}
         return rows.get(currency) or rows.get(OTHERS) or NO_TOLERANCE
 
@@ -153,6 +154,7 @@ def read_rules(seeds: Path) -> Rules:
                 pass_no=int(row["pass"]),
                 key_column=row["key_column"],
                 pairing=row["pairing"],
+                names_event=row["names_event"] == "true",
                 window_business_days=int(row["window_business_days"]),
                 early_business_days=int(row["early_business_days"]) if row["early_business_days"] else None,
                 split_share=Decimal(row["split_share"]) if row["split_share"] else None,

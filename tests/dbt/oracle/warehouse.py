@@ -291,10 +291,12 @@ def _earlier_row(number: int, close_id: int, earlier: Earlier) -> dict[str, Any]
         "close_id": close_id, "business_date": day, "item_key": f"{number}:{earlier.item_key}",
         "reconciliation": earlier.reconciliation, "side": "right", "item_type": "capture",
         "status": "excluded" if earlier.exclusion_reason else "matched", "exclusion_reason": earlier.exclusion_reason,
-        "strong_key": f"{number}:{earlier.strong_key}",
+        "strong_key": earlier.strong_key and f"{number}:{earlier.strong_key}",
+        "weak_key": earlier.weak_key and f"{number}:{earlier.weak_key}",
         "ledger_date": day if earlier.was_paired else None, "reported_date": day if earlier.was_reported else None,
         "source_reference": "", "source_name": "", "source_table": "", "amount_minor": 0, "currency": "EUR",
-        "clearing_minor": 0, "clearing_account": f"{number}:", "value_date": day, "batch_id": 1,
+        "clearing_minor": 0, "clearing_account": f"{number}:", "batch_id": 1,
+        "value_date": str(earlier.value_date or day),
     }  # fmt: skip
 
 

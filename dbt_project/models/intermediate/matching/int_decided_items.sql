@@ -79,15 +79,26 @@ unlinked as (
     where named.kind = 'unlink'
 ),
 
--- What was taken apart does not meet again: the right item leaves the key that a left one it was matched with still has.
+-- What was taken apart does not meet again: the right item leaves the key that a left one it was matched with still has, or
+-- is named by. Where one side alone is left, all of it leaves the key that another one has.
+left_apart as (
+    select *, min(side) over (partition by action_id) = max(side) over (partition by action_id) as is_one_sided
+    from unlinked
+),
+
 barred as (
     select
-        theirs.item_key,
-        coalesce(bool_or(ours.strong_key = theirs.strong_key), false) as is_strong_key_barred,
-        coalesce(bool_or(ours.weak_key = theirs.weak_key), false) as is_weak_key_barred
-    from unlinked as theirs
-    left join unlinked as ours on theirs.action_id = ours.action_id and theirs.side = 'right' and ours.side = 'left'
-    group by theirs.item_key
+        mine.item_key,
+        coalesce(bool_or(
+            others.strong_key = any ({{ named_keys('mine.strong_key') }}) or mine.strong_key = any ({{ named_keys('others.strong_key') }})
+        ), false) as is_strong_key_barred,
+        coalesce(bool_or(others.weak_key = mine.weak_key), false) as is_weak_key_barred
+    from left_apart as mine
+    left join left_apart as others
+        on mine.action_id = others.action_id
+        and mine.item_key <> others.item_key
+        and (mine.is_one_sided or (mine.side = 'right' and others.side = 'left'))
+    group by mine.item_key
 ),
 
 assigned as (

@@ -38,11 +38,11 @@ merged as (
     select
         reconciliation,
         clearing_account,
-        left(merged_key, length(merged_key) - position('|' in reverse(merged_key)) + 1) || reference as strong_key,
+        named_key as strong_key,
         min(merged_key) as merged_key
     from named_together
-    cross join unnest(string_to_array(substring(merged_key from '[^|]*$'), '+')) as reference
-    group by reconciliation, clearing_account, left(merged_key, length(merged_key) - position('|' in reverse(merged_key)) + 1) || reference
+    cross join unnest({{ named_keys('merged_key') }}) as named_key
+    group by reconciliation, clearing_account, named_key
 ),
 
 correction_keys as (
@@ -63,7 +63,6 @@ corrected as (
     group by items.reconciliation, items.clearing_account, items.currency, items.strong_key
     having count(*) > 1
         and sum(case items.side when 'left' then items.amount_minor else -items.amount_minor end) = 0
-        and not coalesce(bool_and(items.is_unlinked), false)
 ),
 
 -- What carries its own break code meets nobody, unless people or a correction settle it.
@@ -82,6 +81,8 @@ judged_0 as (
         on items.reconciliation = merged.reconciliation
         and items.clearing_account = merged.clearing_account
         and items.strong_key = merged.strong_key
+        -- What was taken apart is not led to what it was taken from.
+        and (items.side = 'left' or not items.is_unlinked)
     left join corrected
         on items.reconciliation = corrected.reconciliation
         and items.clearing_account = corrected.clearing_account
@@ -103,6 +104,7 @@ keyed_{{ pass }} as (
         rules.rule_id,
         rules.pairing,
         rules.key_column,
+        rules.names_event,
         rules.window_business_days,
         rules.rule_id || '|' || clearing_account || '|'
         || case rules.key_column when 'strong_key' then strong_key when 'weak_key' then weak_key when 'pool_key' then pool_key end as key_value
@@ -160,7 +162,7 @@ partnered_{{ pass }} as (
         grouped_{{ pass }}.*,
         chosen_{{ pass }}.pair_key,
         chosen_{{ pass }}.is_only_choice,
-        key_column = 'strong_key' and left_count = 1 and right_count > 1 and is_one_currency and left_minor <> right_minor
+        names_event and left_count = 1 and right_count > 1 and is_one_currency and left_minor <> right_minor
         and bool_or(side = 'right' and amount_minor = left_minor) over (partition by key_value) as has_exact_partner
     from grouped_{{ pass }}
     left join chosen_{{ pass }} on grouped_{{ pass }}.item_key = chosen_{{ pass }}.item_key

@@ -1,8 +1,11 @@
-{{ config(indexes=[
-    {'columns': ['close_id', 'status']},
-    {'columns': ['strong_key']},
-    {'columns': ['batch_key']},
-]) }}
+{{ config(
+    indexes=[
+        {'columns': ['close_id', 'status']},
+        {'columns': ['strong_key']},
+        {'columns': ['batch_key']},
+    ],
+    post_hook="create index if not exists reconciliation_items_unreferenced on {{ this }} (weak_key) where strong_key is null and side = 'right'",
+) }}
 {%- set carried_columns = carried_item_columns() %}
 {%- set earlier_columns = dict(carried_columns, close_id='bigint', group_id='text', ledger_date='date', reported_date='date') %}
 
@@ -83,6 +86,7 @@ paired as (
         max(items.expected_date) filter (where items.side = 'left') as expected_date,
         min(items.value_date) filter (where items.side = 'right') as right_date,
         bool_or(items.item_type = 'returned_payout') as has_returned_payout,
+        bool_or(items.item_type = 'reserve_hold') as has_reserve_hold,
         max(batches.as_of) filter (where items.side = 'left') as left_as_of,
         max(batches.as_of) filter (where items.side = 'right') as right_as_of,
         sum(items.fx_variance_minor) as fx_variance_minor,
@@ -131,13 +135,23 @@ tolerated as (
     left join days as expected_day on paired.left_calendar = expected_day.calendar and paired.expected_date = expected_day.calendar_date
 ),
 
--- Keys of one-sided items that this or an earlier close has seen before.
+-- Keys of one-sided items that this or an earlier close has seen before. Who has no reference is known by the fallback key,
+-- where that names an event.
 one_sided as (
-    select items.item_key, items.reconciliation, items.strong_key, items.batch_id
+    select items.item_key, items.reconciliation, items.strong_key, items.weak_key, items.calendar, items.value_date, items.batch_id
     from items
     left join matches on items.item_key = matches.item_key and matches.decision = 'paired'
-    where matches.item_key is null and items.side = 'right' and items.strong_key is not null and items.exclusion_reason is null
-        and not items.is_unlinked
+    where matches.item_key is null and items.side = 'right' and items.exclusion_reason is null and not items.is_unlinked
+),
+
+unreferenced as (
+    select one_sided.*, rules.window_business_days
+    from one_sided
+    inner join rules
+        on one_sided.reconciliation = rules.reconciliation
+        and rules.key_column = 'weak_key'
+        and rules.names_event
+    where one_sided.strong_key is null
 ),
 
 seen as (
@@ -153,6 +167,22 @@ seen as (
         and one_sided.item_key <> earlier_items.item_key
     inner join close_chain on earlier_items.close_id = close_chain.close_id
     group by one_sided.item_key
+    union all
+    select unreferenced.item_key, true, false, false
+    from unreferenced
+    inner join earlier_items
+        on unreferenced.weak_key = earlier_items.weak_key
+        and unreferenced.reconciliation = earlier_items.reconciliation
+        and unreferenced.item_key <> earlier_items.item_key
+        and earlier_items.strong_key is null
+        and earlier_items.side = 'right'
+    inner join close_chain on close_chain.close_id = earlier_items.close_id
+    left join days as our_day on unreferenced.calendar = our_day.calendar and unreferenced.value_date = our_day.calendar_date
+    left join days as their_day on unreferenced.calendar = their_day.calendar and earlier_items.value_date = their_day.calendar_date
+    where earlier_items.ledger_date is not null
+        and earlier_items.reported_date is not null
+        and abs(coalesce(our_day.business_day_no - their_day.business_day_no, unreferenced.value_date - earlier_items.value_date))
+        <= unreferenced.window_business_days
     union all
     select
         one_sided.item_key,
@@ -201,6 +231,7 @@ coded as (
                 when paired.left_minor <> paired.right_minor then case
                     when paired.has_returned_payout then kinds.taken_back_code
                     when paired.left_minor = -paired.right_minor and kinds.right_sign <> 0 then 'DIRECTION'
+                    when paired.has_reserve_hold and paired.right_minor between 0 and paired.left_minor then 'RESERVE_HELD'
                     when abs(paired.left_minor - paired.right_minor) <= paired.rounding_minor then 'ROUNDING'
                     when kinds.mismatch_code is not null then kinds.mismatch_code
                     when abs(paired.right_minor) < abs(paired.left_minor)
@@ -234,8 +265,7 @@ coded as (
                 else coalesce(kinds.repeat_code, kinds.right_alone_code)
             end
             when seen_before.had_failed then 'STATUS'
-            when items.value_date = {{ business_date() }}
-                and {{ business_date_of("items.occurred_at + " ~ term('processors', 'cutoff_grace_seconds') ~ " * interval '1 second'") }} > items.value_date
+            when {{ business_date_of("items.occurred_at + " ~ term('processors', 'cutoff_grace_seconds') ~ " * interval '1 second'") }} > {{ business_date() }}
                 and items.reconciliation = 'payment_processor'
                 then 'CUTOFF_TEMPORARY'
             when items.item_type = 'refund_reversal' then 'REFUND_REVERSED'

@@ -32,6 +32,8 @@
         'due_date': 'date',
         'fee_minor': 'bigint',
         'fee_currency': 'text',
+        'interchange_minor': 'bigint',
+        'scheme_fee_minor': 'bigint',
         'fx_variance_minor': 'bigint',
         'is_rate_missing': 'boolean',
         'intrinsic_code': 'text',

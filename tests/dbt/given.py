@@ -69,7 +69,10 @@ DECLARED: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         ("fx_conversion_id",), {"sell_amount_minor": "sell_currency", "buy_amount_minor": "buy_currency"},
     ),
     "settlement_lines": (
-        ("line_no",), {"gross_minor": "gross_currency", "fee_minor": "net_currency", "net_minor": "net_currency"},
+        ("line_no",), {
+            "gross_minor": "gross_currency", "fee_minor": "net_currency", "interchange_minor": "net_currency",
+            "scheme_fee_minor": "net_currency", "net_minor": "net_currency",
+        },
     ),
     "bank_entries": (("line_no",), {"amount_minor": "currency"}),
     "bank_statements": (("statement_no",), {"opening_minor": "currency", "closing_minor": "currency"}),
@@ -128,11 +131,13 @@ def ledger_rows(close_no: int) -> dict[str, list[Row]]:
                         "payment_id": order, "processor": row["processor"], "currency": row.get("currency", "EUR"),
                     })
                 )
-    # Only visa has a contract, and amex one that is gone at the second close: other lines may carry any fee.
+    # Visa has a contract, diners one that passes interchange and scheme fee through, and amex one that is gone at the
+    # second close: other lines may carry any fee.
     if close_no == 1:
         found["merchants"] = [_merchant("principal", 0), _merchant("platform", 250)]
-        found["payment_methods"] = [_method("visa"), _method("mastercard"), _method("amex")]
-        found["fee_schedules"] = [_contract("visa"), _contract("amex")]
+        found["payment_methods"] = [_method("visa"), _method("mastercard"), _method("amex"), _method("diners")]
+        plus = {"pricing": "interchange_plus_plus", "pct_bps": "25", "fixed_minor": 5, "minimum_minor": 12}
+        found["fee_schedules"] = [_contract("visa"), _contract("amex"), {**_contract("diners"), **plus}]
     if close_no == 2:
         found["fee_schedules"] = [{**_contract("amex"), "is_deleted": True}]
     return {table: rows for table, rows in found.items() if rows}
@@ -330,6 +335,8 @@ def totals(rows: Iterable[Row], amounts: dict[str, str]) -> dict[tuple[str, str]
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for row in rows:
         for amount, currency in amounts.items():
+            if row.get(amount) is None:
+                continue
             count, total = found.get((amount, row[currency]), (0, 0))
             found[amount, row[currency]] = (count + 1, total + row[amount])
     return found
@@ -409,7 +416,9 @@ def _method(network: str) -> Row:
 def _contract(network: str) -> Row:
     return {
         "fee_schedule_id": network, "processor": "adyen", "method_type": "card", "network": network, "market": "*",
-        "pct_bps": "100", "fixed_minor": 10, "currency": "EUR", "valid_from": "2026-01-01", "valid_to": None,
+        "fee_type": "processing", "item_type": "capture", "billing": "settlement", "pricing": "blended",
+        "tier_basis": "line_amount", "tier_from_minor": 0, "charged_per": "item", "pct_bps": "100", "fixed_minor": 10,
+        "minimum_minor": None, "maximum_minor": None, "currency": "EUR", "valid_from": "2026-01-01", "valid_to": None,
         "updated_at": _instant("2026-10-19"),
     }  # fmt: skip
 

@@ -171,6 +171,26 @@ def test_the_trial_balance_is_the_sum_of_the_scenarios(outcome: Outcome) -> None
     assert {(a, c): b for a, c, b in found if b} == {key: balance for key, balance in total.items() if balance}
 
 
+def test_fees_in_total_count_each_line_once_and_show_what_stands_open(outcome: Outcome) -> None:
+    """Of one scenario's contract: what a controller adds up over closes, and what is still to be claimed."""
+    found = outcome.warehouse.query(
+        "select business_date, line_count, charged_on_minor, expected_fee_minor, actual_fee_minor, variance_minor, "
+        "beyond_tolerance_count, beyond_tolerance_minor, open_count, open_variance_minor from published.fee_summary "
+        "where fee_schedule_id = 'diners' order by 1", name="scenarios",
+    )  # fmt: skip
+    first, *later = found
+    assert first == (given.CLOSES[0], 3, 21000, 133, 137, 4, 1, 4, 1, 4)
+    assert later == [(day, 0, 0, 0, 0, 0, 0, 0, 1, 4) for day in given.CLOSES[1:]]
+    split = outcome.warehouse.query(
+        "select business_date, expected_fee_minor, fee_minor, fee_schedule_id "
+        "from published.reconciliation_items where source_reference = "
+        "'adyen:two_lines_of_a_capture_pay_its_fixed_fee_once/whole:Settled' order by 1, amount_minor",
+        name="scenarios",
+    )  # fmt: skip
+    one, two, _ = given.CLOSES
+    assert split == [(one, 50, 50, "visa"), (two, 50, 50, "visa"), (two, 60, 60, "visa")]
+
+
 def test_the_audit_shows_what_was_gone_and_what_came_again(outcome: Outcome) -> None:
     """The controller's question of every load: what is not there any more, and whose place did a file take?"""
     gone: dict[tuple[str, str], int] = defaultdict(int, {(str(given.CLOSES[1]), "fee_schedules"): 1})

@@ -22,12 +22,13 @@ COVERAGE = "models/intermediate/matching/int_coverage.sql"
 EVENTS = "models/intermediate/posting/int_events.sql"
 JOURNAL = "models/marts/accounting/journal_proposed.sql"
 CLOSE = "macros/close.sql"
+CONTRACTS = "macros/fees.sql"
 MONEY = "macros/money.sql"
 CALENDAR = "macros/calendar.sql"
 REFERENCES = "macros/references.sql"
 VALIDITY = "macros/validity.sql"
 # What the oracle's worlds run through; faults elsewhere are for unit tests and scenarios to find.
-ORACLE_SEES = (MATCHES, FEES, ITEMS, MONEY, VALIDITY)
+ORACLE_SEES = (MATCHES, FEES, CONTRACTS, ITEMS, MONEY, VALIDITY)
 
 
 class Mutant(NamedTuple):
@@ -52,15 +53,23 @@ class Mutant(NamedTuple):
 MUTANTS = (
     Mutant(
         "corrections: right side not subtracted", MATCHES,
-        "then items.amount_minor else -items.amount_minor end) = 0",
-        "then items.amount_minor else items.amount_minor end) = 0",
+        "then items.amount_minor else -items.amount_minor end",
+        "then items.amount_minor else items.amount_minor end",
     ),
     Mutant("corrections: currency dropped", MATCHES, "        and items.currency = corrected.currency\n", ""),
-    Mutant("corrections: one alone settles itself", MATCHES, "having count(*) > 1", "having count(*) > 0"),
+    Mutant("corrections: one alone settles itself", MATCHES, "= 0 and count(*) > 1 and", "= 0 and"),
+    Mutant("corrections: need not come to zero", MATCHES, "sum({{ signed }}) = 0", "sum({{ signed }}) >= 0"),
     Mutant(
-        "corrections: need not come to zero", MATCHES,
-        "else -items.amount_minor end) = 0",
-        "else -items.amount_minor end) >= 0",
+        "corrections: one by itself settles itself", MATCHES,
+        "= 0 and count(*) filter (where {{ is_correction }}) > 1", "= 0",
+    ),
+    Mutant(
+        "corrections: need not come to zero by themselves", MATCHES,
+        "filter (where {{ is_correction }}) = 0", "filter (where {{ is_correction }}) >= 0",
+    ),
+    Mutant(
+        "corrections: take along what they do not settle", MATCHES,
+        "corrected.takes_corrections and {{ is_correction }}", "corrected.takes_corrections",
     ),
     Mutant(
         "future-dated items are matched", MATCHES,
@@ -172,36 +181,75 @@ MUTANTS = (
         "- trunc({{ amount }})) = 0.5 then",
         "- trunc({{ amount }})) = 0.25 then",
     ),
-    Mutant("fees: basis points of a thousand", FEES, "fee_schedules.pct_bps / 10000", "fee_schedules.pct_bps / 1000"),
-    Mutant(
-        "fees: fixed part forgotten", FEES,
-        " + fee_schedules.fixed_minor as expected_fee_minor",
-        " as expected_fee_minor",
-    ),
+    Mutant("fees: basis points of a thousand", CONTRACTS, ".pct_bps / 10000", ".pct_bps / 1000"),
+    Mutant("fees: fixed part forgotten", CONTRACTS, " + {{ contract }}.fixed_minor", ""),
+    Mutant("fees: no maximum", CONTRACTS, "        {{ contract }}.maximum_minor,\n", ""),
+    Mutant("fees: no minimum", CONTRACTS, "{{ contract }}.minimum_minor, least(", "least("),
+    Mutant("fees: sign of the amount counts", FEES, "abs(theirs.amount_minor) as amount_minor", "theirs.amount_minor"),
     Mutant(
         "fees: a contract holds on the day it ends", FEES,
-        "pairs.value_date < coalesce(",
-        "pairs.value_date <= coalesce(",
+        "shares.value_date < coalesce(",
+        "shares.value_date <= coalesce(",
     ),
     Mutant(
         "fees: a contract starts a day late", FEES,
-        "pairs.value_date >= fee_schedules.valid_from",
-        "pairs.value_date > fee_schedules.valid_from",
+        "shares.value_date >= fee_schedules.valid_from",
+        "shares.value_date > fee_schedules.valid_from",
     ),
     Mutant(
         "fees: the least specific contract", FEES,
         "(fee_schedules.market <> '*')::integer desc",
         "(fee_schedules.market <> '*')::integer",
     ),
-    Mutant("fees: in any currency", FEES, "        and pairs.currency = pairs.fee_currency\n", ""),
-    Mutant("fees: contract of another currency", FEES, "        and fee_schedules.currency = pairs.currency\n", ""),
-    Mutant("fees: contract of another processor", FEES, "pairs.processor = fee_schedules.processor\n        and ", ""),
+    Mutant("fees: the lowest tier", FEES, "fee_schedules.tier_from_minor desc", "fee_schedules.tier_from_minor"),
+    Mutant("fees: a tier begins after its amount", FEES, "tier_from_minor <= case", "tier_from_minor < case"),
+    Mutant("fees: in any currency", FEES, "        and theirs.currency = theirs.fee_currency\n", ""),
+    Mutant("fees: contract of another currency", FEES, "        and fee_schedules.currency = shares.currency\n", ""),
+    Mutant("fees: contract of another processor", FEES, "shares.processor = fee_schedules.processor\n        and ", ""),
+    Mutant("fees: contract of another item type", FEES, "        and fee_schedules.item_type = shares.item_type\n", ""),
+    Mutant(
+        "fees: lines of one capture priced one by one", FEES,
+        "fee_schedules.charged_per = 'item' and shares.settles_one_item as",
+        "false as",
+    ),
+    Mutant(
+        "fees: per line, priced as one", FEES,
+        "fee_schedules.charged_per = 'item' and shares.settles_one_item as",
+        "shares.settles_one_item as",
+    ),
+    Mutant(
+        "fees: first line pays for all", FEES,
+        "rows unbounded preceding",
+        "rows between unbounded preceding and unbounded following",
+    ),
+    Mutant("fees: what is invoiced is kept back, too", FEES, "            when not is_kept_back then 0\n", ""),
+    Mutant("fees: any invoiced fee prices the line", FEES, " and fee_schedules.fee_type = 'processing'", ""),
+    Mutant(
+        "fees: of several fee types one", FEES,
+        "partition by shares.item_key, fee_schedules.fee_type",
+        "partition by shares.item_key",
+    ),
+    Mutant("fees: nothing is passed through", FEES, "then passed_through_minor else 0 end", "then 0 else 0 end"),
+    Mutant("fees: what is not stated is nothing", FEES, " or passed_through_minor is not null", " or true"),
+    Mutant("fees: parts beyond the whole", FEES, "passed_through_minor > fee_minor", "false"),
+    Mutant("fees: volume of the month itself", FEES, " - interval '1 month'", ""),
+    Mutant(
+        "fees: volume of closes that were given up", FEES,
+        "    inner join close_chain on fee_volumes.close_id = close_chain.close_id\n",
+        "",
+    ),
+    Mutant(
+        "fees: volume of every network", FEES,
+        "        and fee_schedules.network in (fee_volumes.network, '*')\n",
+        "",
+    ),
     Mutant(
         "fees: corrections are compared", FEES,
         "        and theirs_match.rule_id is distinct from 'corrected'\n",
         "",
     ),
     Mutant("fees: lines left over are compared", FEES, " and theirs_match.decision = 'paired'\n", "\n"),
+    Mutant("fees: contradiction is let pass", ITEMS, " or paired.is_fee_contradicted", ""),
     Mutant(
         "rounding excludes its limit", ITEMS,
         "<= paired.rounding_minor then 'ROUNDING'",

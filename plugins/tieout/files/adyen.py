@@ -96,7 +96,9 @@ def _lines(columns: Columns) -> tuple[pa.RecordBatch, datetime]:
     net_currencies = cells["Net Currency"]
     in_net = MinorUnits(net_currencies, PROCESSOR)
     net = _signed(cells, in_net, numbers, NET)
-    fees = _added([_minor(cells, in_net, numbers, column) for column in FEES], numbers, FEES[0])
+    parts = {column: _minor(cells, in_net, numbers, column) for column in FEES}
+    fees = _added(list(parts.values()), numbers, FEES[0])
+    scheme_fees, interchange = _broken_down(cells, parts)
     gross_names = cells["Gross Currency"]
     gross_currencies = pc.if_else(pc.equal(gross_names, ""), net_currencies, gross_names)
     gross = _signed(cells, MinorUnits(gross_currencies, PROCESSOR), numbers, GROSS)
@@ -127,11 +129,24 @@ def _lines(columns: Columns) -> tuple[pa.RecordBatch, datetime]:
         [
             numbers, pa.repeat(PROCESSOR, len(numbers)), cells["Merchant Account"], cells["Type"],
             cells["Batch Number"], _of_payouts(cells["Type"], psp_references), or_none(originals),
-            or_none(cells["Merchant Reference"]), gross, gross_currencies, fees, net, net_currencies, rates,
-            or_none(cells["Payment Method"]), occurred_at, booked_at, texts,
+            or_none(cells["Merchant Reference"]), gross, gross_currencies, fees, interchange, scheme_fees, net,
+            net_currencies, rates, or_none(cells["Payment Method"]), occurred_at, booked_at, texts,
         ],
         schema=LINE,
     ), pc.max(booked).as_py()  # fmt: skip
+
+
+def _broken_down(cells: dict[str, pa.StringArray], parts: dict[str, pa.Int64Array]) -> tuple[pa.Array, pa.Array]:
+    """Scheme fees and interchange of lines that show any of mark-up, scheme fees and interchange; else None.
+
+    A line with nothing but a commission says nothing of what was passed on.
+    """
+    shown = [pc.not_equal(cells[column], "") for column in FEES[1:]]
+    is_shown = pc.or_(pc.or_(shown[0], shown[1]), shown[2])
+    if not is_shown.true_count:
+        nothing = pa.nulls(len(is_shown), pa.int64())
+        return nothing, nothing
+    return tuple(pc.if_else(is_shown, parts[column], None) for column in FEES[2:])
 
 
 def _of_payouts(kinds: pa.StringArray, references: pa.StringArray) -> pa.StringArray:

@@ -106,6 +106,8 @@ def _line(item: Item) -> SettlementLine:
         gross_minor=gross,
         gross_currency=gross_currency,
         fee_minor=0,
+        interchange_minor=None,
+        scheme_fee_minor=None,
         net_minor=net,
         net_currency=net_currency,
         exchange_rate=_rate(item),

@@ -269,6 +269,8 @@ class _Report:
             gross_minor=gross,
             gross_currency=gross_currency,
             fee_minor=fee,
+            interchange_minor=None,
+            scheme_fee_minor=None,
             net_minor=net,
             net_currency=net_currency,
             exchange_rate=self.rate(spec.exchange_rate, row, line),

@@ -114,6 +114,8 @@ def _line(item: Item, account: str) -> SettlementLine:
         gross_minor=gross,
         gross_currency=gross_currency,
         fee_minor=bounded(fee, item.number, "deductions.value"),
+        interchange_minor=None,
+        scheme_fee_minor=None,
         net_minor=net,
         net_currency=net_currency,
         exchange_rate=None,

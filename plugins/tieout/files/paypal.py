@@ -216,6 +216,8 @@ class _Report:
             gross_minor=gross_minor,
             gross_currency=currency,
             fee_minor=fee_minor,
+            interchange_minor=None,
+            scheme_fee_minor=None,
             net_minor=bounded(gross_minor - fee_minor, line, "Gross Transaction Amount"),
             net_currency=currency,
             exchange_rate=None,

@@ -50,6 +50,7 @@ class SettlementLine(NamedTuple):
     """What a reader says of one row of ``settlement_lines``, amounts positive towards us.
 
     ``record`` is the line as it stood in the file: a CSV's raw text, or JSON text of what another format gave.
+    Interchange and scheme fee are parts of the fee, None where the file does not break it down.
     """
 
     line_no: int
@@ -63,6 +64,8 @@ class SettlementLine(NamedTuple):
     gross_minor: int
     gross_currency: str
     fee_minor: int
+    interchange_minor: int | None
+    scheme_fee_minor: int | None
     net_minor: int
     net_currency: str
     exchange_rate: Decimal | None
@@ -137,7 +140,10 @@ ADDED = {
 COLUMNS: dict[str, tuple[str, ...]] = {table: (*kind._fields, *ADDED[table]) for table, kind in ROW_TYPES.items()}
 # The amount columns of the source YAML, each with its currency column (a test compares).
 AMOUNTS = {
-    "settlement_lines": {"gross_minor": "gross_currency", "fee_minor": "net_currency", "net_minor": "net_currency"},
+    "settlement_lines": {
+        "gross_minor": "gross_currency", "fee_minor": "net_currency", "interchange_minor": "net_currency",
+        "scheme_fee_minor": "net_currency", "net_minor": "net_currency",
+    },
     "bank_statements": {"opening_minor": "currency", "closing_minor": "currency"},
     "bank_entries": {"amount_minor": "currency"},
     "fx_rates": {},

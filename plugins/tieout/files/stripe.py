@@ -153,7 +153,8 @@ def _lines(cells: Sequence[_Cells], account: str) -> list[tuple[SettlementLine, 
     merchant_references = [next(filter(None, each), None) for each in zip(*metadata, strict=True)] if metadata else None
     columns = (
         numbers, repeat(PROCESSOR), repeat(account), record_types, or_none(payouts), or_none(references),
-        or_none(charges), merchant_references or repeat(None), gross, currencies, fees, net, currencies, repeat(None),
+        or_none(charges), merchant_references or repeat(None), gross, currencies, fees, repeat(None),
+        repeat(None), net, currencies, repeat(None),
         [_method(method, brand) for method, brand in zip(methods, brands, strict=True)],
         _instants("created", created_utc, created, numbers),
         _instants("available_on", available_utc, available, numbers), texts,

@@ -165,6 +165,8 @@ def _line(kind: Kind, row: dict[str, str], line: int, record: str) -> Settlement
         gross_minor=gross,
         gross_currency=currency,
         fee_minor=fee,
+        interchange_minor=None,
+        scheme_fee_minor=None,
         net_minor=net,
         net_currency=currency,
         exchange_rate=None,

@@ -22,6 +22,7 @@ from tieout.sandbox.market import (
     Merchant,
     contract_of,
     contracted_fee,
+    passed_through,
 )
 from tieout.sandbox.processors import Place, Processors, record_type, seen_on
 from tieout.sandbox.rates import SCALE, per_euro
@@ -240,13 +241,18 @@ class Events:
             rate_e8 = SCALE * SCALE // per_euro(sale.currency, self.day)
             settled_gross = half_even(gross_minor * rate_e8, SCALE)
         fee = 0
+        interchange = scheme_fee = None
         if event == "capture":
-            fee = contracted_fee(contract_of(sale.processor, sale.network, sale.country), settled_gross)
+            contract = contract_of(sale.processor, sale.network, sale.country, settled_gross)
+            fee = contracted_fee(contract, settled_gross)
+            if contract.passes_through:
+                interchange, scheme_fee = passed_through(sale.network, settled_gross)
+                fee += interchange + scheme_fee
         original = sale.psp_reference
         return Line(
             event, sale.processor, sale.account, booked_on or self.settlement_day(sale), at, psp_reference, original,
             sale.merchant_reference, gross_minor, sale.currency, fee, settled_gross - fee, sale.settled_in,
-            sale.network, sale.country, rate_e8,
+            sale.network, sale.country, rate_e8, interchange, scheme_fee,
         )  # fmt: skip
 
     def wait(

@@ -125,7 +125,11 @@ MERCHANTS_OF = {country: tuple(m for m in MERCHANTS if m.country == country) for
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """A contracted fee: tenths of a basis point of the gross plus a fixed part, in the settlement currency."""
+    """A contracted fee: tenths of a basis point of the gross plus a fixed part, in the settlement currency.
+
+    ``passes_through``: that is the mark-up on interchange and scheme fee, else it is all. It holds for amounts from
+    ``tier_from_minor`` on, and comes to ``minimum_minor`` at least.
+    """
 
     processor: str
     method_type: str
@@ -134,21 +138,36 @@ class Contract:
     tenth_bps: int
     fixed_minor: int
     currency: str
+    passes_through: bool = False
+    tier_from_minor: int = 0
+    minimum_minor: int | None = None
 
 
 CONTRACTS = (
     *(
-        Contract("adyen", "card", network, country, tenth_bps + extra, fixed, MARKETS[country].settled_in)
+        Contract("adyen", "card", "*", country, tenth_bps, fixed, MARKETS[country].settled_in, passes_through=True)
         for country, tenth_bps, fixed in (
-            ("NL", 900, 10), ("DE", 950, 10), ("FR", 950, 10), ("IE", 925, 10), ("GB", 880, 9),
+            ("NL", 450, 10), ("DE", 500, 10), ("FR", 500, 10), ("IE", 475, 10), ("GB", 430, 9),
+        )
+    ),
+    *(
+        Contract("adyen", "card", "*", country, tenth_bps, fixed, MARKETS[country].settled_in)
+        for country, tenth_bps, fixed in (
             # Swedish sales are converted on settlement: the contract's percentage includes that mark-up.
             ("SE", 1900, 11), ("US", 1650, 12), ("JP", 1400, 16), ("NZ", 1325, 18),
         )
-        for network, extra in (("*", 0), ("amex", 800))
+    ),
+    *(
+        Contract("adyen", "card", "amex", country, tenth_bps, fixed, MARKETS[country].settled_in)
+        for country, tenth_bps, fixed in (
+            ("NL", 1700, 10), ("DE", 1750, 10), ("FR", 1750, 10), ("IE", 1725, 10), ("GB", 1680, 9),
+            ("SE", 2700, 11), ("US", 2450, 12), ("JP", 2200, 16), ("NZ", 2125, 18),
+        )
     ),
     Contract("adyen", "bank_transfer", "ideal", "NL", 0, 29, "EUR"),
     Contract("stripe", "card", "*", "US", 2900, 30, "USD"),
-    Contract("stripe", "card", "*", "KW", 2750, 95, "KWD"),
+    Contract("stripe", "card", "*", "US", 2700, 30, "USD", tier_from_minor=10_000),
+    Contract("stripe", "card", "*", "KW", 2750, 95, "KWD", minimum_minor=300),
     Contract("paypal", "wallet", "paypal", "*", 2490, 35, "EUR"),
     Contract("paypal", "wallet", "paypal", "*", 2490, 30, "GBP"),
     Contract("paypal", "wallet", "paypal", "*", 3600, 40, "JPY"),
@@ -158,13 +177,13 @@ CONTRACTS = (
 DISPUTE_FEE_MINOR = {"EUR": 1500, "GBP": 1200, "USD": 1500, "JPY": 1600, "KWD": 4500, "NZD": 2500}
 
 # Answered once per (processor, network, country), as contracts do not change within the sandbox's days.
-_CONTRACT_OF: dict[tuple[str, str, str], Contract] = {}
+_TIERS_OF: dict[tuple[str, str, str], list[Contract]] = {}
 
 
-def contract_of(processor: str, network: str, country: str) -> Contract:
-    """The contract that prices a payment; a named network beats ``*``."""
+def contract_of(processor: str, network: str, country: str, gross_minor: int) -> Contract:
+    """The contract that prices an amount; a named network beats ``*``, and of its tiers the highest reached counts."""
     key = (processor, network, country)
-    if key not in _CONTRACT_OF:
+    if key not in _TIERS_OF:
         settled_in = MARKETS[country].settled_in
         fitting = [
             contract
@@ -175,13 +194,22 @@ def contract_of(processor: str, network: str, country: str) -> Contract:
             and contract.currency == settled_in
             and contract.method_type == METHODS[network].method_type
         ]
-        _CONTRACT_OF[key] = max(fitting, key=lambda contract: (contract.network != "*", contract.market != "*"))
-    return _CONTRACT_OF[key]
+        closest = max((contract.network != "*", contract.market != "*") for contract in fitting)
+        _TIERS_OF[key] = [one for one in fitting if (one.network != "*", one.market != "*") == closest]
+    reached = (contract for contract in _TIERS_OF[key] if contract.tier_from_minor <= gross_minor)
+    return max(reached, key=lambda contract: contract.tier_from_minor)
 
 
 def contracted_fee(contract: Contract, gross_minor: int) -> int:
-    """The fee in minor units of the contract's currency, half-even."""
-    return half_even(gross_minor * contract.tenth_bps, 100_000) + contract.fixed_minor
+    """What the contract itself charges, without what it passes through, in minor units of its currency, half-even."""
+    fee = half_even(gross_minor * contract.tenth_bps, 100_000) + contract.fixed_minor
+    return max(fee, contract.minimum_minor or fee)
+
+
+def passed_through(network: str, gross_minor: int) -> tuple[int, int]:
+    """What the issuer and the scheme take of a card payment: interchange and scheme fee in minor units."""
+    interchange_tenth_bps = 300 if network == "mastercard" else 200
+    return half_even(gross_minor * interchange_tenth_bps, 100_000), half_even(gross_minor * 115, 100_000) + 2
 
 
 @dataclass(frozen=True, slots=True)

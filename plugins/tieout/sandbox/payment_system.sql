@@ -144,13 +144,22 @@ create table payments.fee_schedules (
     method_type text not null,
     network text not null,
     market text not null,
+    fee_type text not null,
+    item_type text not null,
+    billing text not null,
+    pricing text not null,
+    tier_basis text not null,
+    tier_from_minor bigint not null,
+    charged_per text not null,
     pct_bps numeric not null,
     fixed_minor bigint not null,
+    minimum_minor bigint,
+    maximum_minor bigint,
     currency text not null,
     valid_from date not null,
     valid_to date,
     updated_at timestamptz not null,
-    unique (processor, method_type, network, market, currency, valid_from)
+    unique (processor, method_type, network, market, fee_type, item_type, tier_from_minor, currency, valid_from)
 );
 create index on payments.fee_schedules (updated_at);
 

@@ -185,9 +185,12 @@ def _insert_fixed(connection: Connection) -> None:
         )  # fmt: skip
     for number, contract in enumerate(CONTRACTS, 1):
         bps = f"{contract.tenth_bps // 10}.{contract.tenth_bps % 10}"
+        pricing = "interchange_plus_plus" if contract.passes_through else "blended"
         ledger.insert(
             "fee_schedules", f"fee_{number:03d}", contract.processor, contract.method_type, contract.network,
-            contract.market, bps, contract.fixed_minor, contract.currency, date(2026, 1, 1), None, loaded,
+            contract.market, "processing", "capture", "settlement", pricing, "line_amount", contract.tier_from_minor,
+            "item", bps, contract.fixed_minor, contract.minimum_minor, None, contract.currency, date(2026, 1, 1), None,
+            loaded,
         )  # fmt: skip
     for currency, account in BANK_ACCOUNTS.items():
         # The bank's first statement opens with the same balance on the same day: both agree at once.

@@ -62,6 +62,8 @@ def totals(rows: Sequence[Row], amounts: Mapping[str, str]) -> dict[tuple[str, s
     found: dict[tuple[str, str], tuple[int, int]] = {}
     for row in rows:
         for amount, currency in amounts.items():
+            if row.get(amount) is None:
+                continue
             count, total = found.get((amount, row[currency]), (0, 0))
             found[amount, row[currency]] = (count + 1, total + row[amount])
     return found

@@ -84,8 +84,11 @@ class World:
                 "created_at": moment,
             }, 0)  # fmt: skip
         for number, contract in enumerate(stage.prices.contracts):
-            row = {**contract._asdict(), "fee_schedule_id": f"fee_{number:03d}", "updated_at": moment}
-            stage.enter("fee_schedules", row, 0)
+            stage.enter("fee_schedules", {
+                "fee_schedule_id": f"fee_{number:03d}", **contract._asdict(), "fee_type": "processing",
+                "item_type": "capture", "billing": "settlement", "pricing": "blended", "tier_basis": "line_amount",
+                "tier_from_minor": 0, "charged_per": "item", "updated_at": moment,
+            }, 0)  # fmt: skip
 
     def _rates(self, close: int) -> File:
         """The reference rates of a close's day; the first close has those of the days before."""

@@ -37,6 +37,8 @@ class Item:
     due_date: date | None = None
     fee_minor: int | None = None
     fee_currency: str | None = None
+    interchange_minor: int | None = None
+    scheme_fee_minor: int | None = None
     fx_variance_minor: int | None = None
     is_rate_missing: bool = False
     intrinsic_code: str | None = None
@@ -66,7 +68,10 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Contract:
-    """A contracted fee: basis points and minor units, from ``valid_from`` until the day before ``valid_to``."""
+    """A contracted fee: basis points and minor units, from ``valid_from`` until the day before ``valid_to``.
+
+    The words are those of the source YAML.
+    """
 
     fee_schedule_id: str
     processor: str
@@ -78,6 +83,29 @@ class Contract:
     fixed_minor: int
     valid_from: date
     valid_to: date | None = None
+    fee_type: str = "processing"
+    item_type: str = "capture"
+    billing: str = "settlement"
+    pricing: str = "blended"
+    tier_basis: str = "line_amount"
+    tier_from_minor: int = 0
+    charged_per: str = "item"
+    minimum_minor: int | None = None
+    maximum_minor: int | None = None
+
+
+@dataclass(frozen=True)
+class Volume:
+    """What a close learned was captured in a month, whose first day is given; ``abandoned`` as in :class:`World`."""
+
+    processor: str
+    method_type: str
+    network: str
+    market: str
+    currency: str
+    capture_month: date
+    captured_minor: int
+    is_abandoned: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +118,7 @@ class World:
     # Rows of a close that is no ancestor of this one: they must not matter.
     abandoned: tuple[Earlier, ...] = ()
     contracts: tuple[Contract, ...] = ()
+    volumes: tuple[Volume, ...] = ()
     covered_until: Mapping[tuple[str, str], date] = field(default_factory=dict)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import product
 
 from tests.dbt.oracle.facts import LEFT, RIGHT, Contract, Item, Outcome, World
 from tests.dbt.oracle.rules import ONE_DAY, Rule, Rules, Tolerance
@@ -89,15 +90,16 @@ class Matcher:
     # -- the ways to pair
 
     def _correct(self, items: Sequence[Item]) -> None:
-        """All under one reference and currency is matched once it comes to zero together with its corrections."""
+        """A reference that comes to zero with its corrections is matched, or else corrections that do by themselves."""
         groups: dict[tuple[str, str, str], list[Item]] = defaultdict(list)
         for item in items:
             if item.strong_key is not None:
                 groups[item.clearing_account, item.strong_key, item.currency].append(item)
         for group in groups.values():
-            is_corrected = any(item.correction_reason is not None for item in group)
-            if is_corrected and len(group) > 1 and clearing_minor(group) == 0:
-                self._decide(group, Outcome("matched", None, "corrected", keys_of(group)))
+            corrections = [item for item in group if item.correction_reason is not None]
+            settled = next((some for some in (group, corrections) if len(some) > 1 and clearing_minor(some) == 0), [])
+            if corrections:
+                self._decide(settled, Outcome("matched", None, "corrected", keys_of(settled)))
 
     def _identity(self, rule: Rule, items: Sequence[Item]) -> None:
         """Whatever shares the key belongs together; how it differs is named afterwards."""
@@ -162,8 +164,8 @@ class Matcher:
 
     def _name(self, rule: Rule, group: Sequence[Item]) -> None:
         left, right = sides(group)
-        charged = [line for line in right if line.item_type == "capture" and line.fee_currency == line.currency]
-        contracted = {line: fee for line in charged if (fee := self._contracted_fee(left, line)) is not None}
+        charged = [line for line in right if line.fee_currency == line.currency]
+        contracted = {line: fee for line in charged if (fee := self._contracted_fee(left, charged, line)) is not None}
         variance = sum((line.fee_minor or 0) - fee for line, fee in contracted.items()) if contracted else None
         converted = sum(line.fx_variance_minor or 0 for line in right)
         tolerance = self._tolerance(rule, group)
@@ -171,9 +173,10 @@ class Matcher:
         if code is None and self.terms.checks_dates and self._is_out_of_window(rule, left, right):
             code = "DATE_OUT_OF_WINDOW"
         if code is None and self.terms.compares_fees:
-            if variance is not None and abs(variance) > tolerance.fee(sum(contracted.values())):
+            is_beyond = variance is not None and abs(variance) > tolerance.fee(sum(contracted.values()))
+            if is_beyond or any(self._is_contradicted(left, charged, line) for line in contracted):
                 code = "FEE_VARIANCE"
-            elif any(line.fee_minor for line in charged if line not in contracted):
+            elif any(line.fee_minor for line in charged if line.item_type == "capture" and line not in contracted):
                 code = "FEE_DATA_MISSING"
         if code is None and any(line.is_rate_missing for line in right):
             code = "FX_RATE_UNAVAILABLE"
@@ -224,25 +227,65 @@ class Matcher:
             return False
         return self.rules.days_between(calendar, max(awaited), reported) > rule.window_business_days
 
-    def _contracted_fee(self, left: Sequence[Item], line: Item) -> int | None:
-        """What the most specific contract of the day of the capture says a line should have cost."""
-        fitting = [
-            contract for contract in self.world.contracts for ours in left
-            if self.terms.compares_fees
-            and ours.item_type == "capture"
-            and contract.processor == ours.processor
-            and contract.currency == line.currency
-            and contract.method_type == ours.method_type
-            and contract.network in (ANY, ours.network)
-            and contract.market in (ANY, ours.market)
-            and contract.valid_from <= ours.value_date
-            and (contract.valid_to is None or ours.value_date < contract.valid_to)
+    def _contracts_of(self, left: Sequence[Item], charged: Sequence[Item], line: Item) -> list[Contract]:
+        """Of each fee type the most specific contract of the day of the movement, in the highest tier reached."""
+        fitting: dict[str, list[Contract]] = defaultdict(list)
+        for contract, ours in product(self.world.contracts, left):
+            if (
+                self.terms.compares_fees
+                and contract.item_type == ours.item_type == line.item_type
+                and contract.processor == ours.processor
+                and contract.currency == line.currency
+                and contract.method_type == ours.method_type
+                and contract.network in (ANY, ours.network)
+                and contract.market in (ANY, ours.market)
+                and contract.valid_from <= ours.value_date
+                and (contract.valid_to is None or ours.value_date < contract.valid_to)
+                and (contract.billing == "settlement" or contract.fee_type == "processing")
+                and contract.tier_from_minor <= self._reached(contract, ours, left, charged, line)
+            ):
+                fitting[contract.fee_type].append(contract)
+        return [
+            min(found, key=lambda one: (-_specificity(one), -one.tier_from_minor, one.fee_schedule_id))
+            for found in fitting.values()
         ]  # fmt: skip
-        if not fitting:
+
+    def _reached(
+        self, contract: Contract, ours: Item, left: Sequence[Item], charged: Sequence[Item], line: Item
+    ) -> int:
+        """What the tier is chosen by: the amount charged on, or what was captured in the month before."""
+        if contract.tier_basis == "month_volume":
+            month = (ours.value_date.replace(day=1) - ONE_DAY).replace(day=1)
+            return sum(
+                volume.captured_minor for volume in self.world.volumes
+                if not volume.is_abandoned
+                and volume.capture_month == month
+                and (volume.processor, volume.method_type) == (contract.processor, contract.method_type)
+                and volume.currency == contract.currency
+                and contract.network in (ANY, volume.network)
+                and contract.market in (ANY, volume.market)
+            )  # fmt: skip
+        return sum(abs(other.amount_minor) for other in _priced_as_one(contract, left, charged, line))
+
+    def _contracted_fee(self, left: Sequence[Item], charged: Sequence[Item], line: Item) -> int | None:
+        """What the contracts say a line should have cost; nothing where that cannot be known."""
+        contracts = self._contracts_of(left, charged, line)
+        passes_through = any(_passes_through(contract) for contract in contracts)
+        if not contracts or (passes_through and _passed_through(line) is None):
             return None
-        contract = min(fitting, key=lambda found: (-_specificity(found), found.fee_schedule_id))
-        share = line.amount_minor * contract.pct_bps / 10_000
-        return int(share.quantize(Decimal(1), ROUND_HALF_EVEN)) + contract.fixed_minor
+        fee = (_passed_through(line) or 0) if passes_through else 0
+        for contract in contracts:
+            if contract.billing == "invoice":
+                continue
+            together = _priced_as_one(contract, left, charged, line)
+            before = together[: together.index(line)]
+            fee += _part(contract, [*before, line]) - (_part(contract, before) if before else 0)
+        return fee
+
+    def _is_contradicted(self, left: Sequence[Item], charged: Sequence[Item], line: Item) -> bool:
+        """Whether more was passed through than the whole fee."""
+        contracts = self._contracts_of(left, charged, line)
+        return any(map(_passes_through, contracts)) and (_passed_through(line) or 0) > (line.fee_minor or 0)
 
     # -- what is alone
 
@@ -336,6 +379,33 @@ def _calendar(item: Item) -> str:
 def clearing_minor(items: Iterable[Item]) -> int:
     """What items of one currency add to their clearing account: left adds, right takes away."""
     return sum(item.amount_minor if item.side == LEFT else -item.amount_minor for item in items)
+
+
+def _priced_as_one(contract: Contract, left: Sequence[Item], charged: Sequence[Item], line: Item) -> list[Item]:
+    """The lines that settle the one movement this line settles, in their order, where the contract goes by it."""
+    is_one = sum(ours.item_type == line.item_type for ours in left) == 1
+    if contract.charged_per == "line" or not is_one:
+        return [line]
+    alike = [other for other in charged if (other.item_type, other.currency) == (line.item_type, line.currency)]
+    return sorted(alike, key=_order)
+
+
+def _part(contract: Contract, lines: Sequence[Item]) -> int:
+    """What the contract itself charges on lines together, within its bounds."""
+    share = sum(abs(line.amount_minor) for line in lines) * contract.pct_bps / 10_000
+    fee = int(share.quantize(Decimal(1), ROUND_HALF_EVEN)) + contract.fixed_minor
+    fee = fee if contract.maximum_minor is None else min(fee, contract.maximum_minor)
+    return fee if contract.minimum_minor is None else max(fee, contract.minimum_minor)
+
+
+def _passes_through(contract: Contract) -> bool:
+    return contract.billing == "settlement" and contract.pricing == "interchange_plus_plus"
+
+
+def _passed_through(line: Item) -> int | None:
+    if line.interchange_minor is None or line.scheme_fee_minor is None:
+        return None
+    return line.interchange_minor + line.scheme_fee_minor
 
 
 def sides(group: Sequence[Item]) -> tuple[list[Item], list[Item]]:

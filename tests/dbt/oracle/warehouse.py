@@ -74,7 +74,7 @@ class Difference:
             lines.append(_told(item))
             if item.item_key in self.outcomes:
                 lines += [f"    oracle: {_told(oracle)}", f"    SQL:    {_told(found)}"]
-        for name in ("earlier", "abandoned", "contracts"):
+        for name in ("earlier", "abandoned", "contracts", "volumes"):
             lines += [f"{name}: {_told(row)}" for row in getattr(self.world, name)]
         lines += [f"covered: {sender} until {until}" for sender, until in self.world.covered_until.items()]
         return "\n".join(lines)
@@ -177,6 +177,12 @@ class Matching:
              "method_type": f"{number}:{contract.method_type}"}
             for number, world in enumerate(worlds) for contract in world.contracts
         ], "truncate staging.stg_payments__fee_schedules")  # fmt: skip
+        _insert(cursor, "reconciliation.fee_volumes", [
+            {**_row(volume), "method_type": f"{number}:{volume.method_type}", "item_count": 1,
+             "close_id": ABANDONED if volume.is_abandoned else place % 2 * 2 + PARENT,
+             "business_date": COMPILED_FOR.isoformat()}
+            for number, world in enumerate(worlds) for place, volume in enumerate(world.volumes)
+        ], "truncate reconciliation.fee_volumes")  # fmt: skip
         _insert(cursor, "intermediate.int_coverage", [
             {"origin": origin, "origin_account": f"{number}:{account}", "covered_until": until.isoformat()}
             for number, world in enumerate(worlds) for (origin, account), until in world.covered_until.items()
@@ -222,7 +228,7 @@ class Matching:
 
 def _simpler(world: World) -> Iterator[World]:
     """The world without one thing, each thing in turn; then with one thing that is less special."""
-    for name in ("items", "earlier", "abandoned", "contracts"):
+    for name in ("items", "earlier", "abandoned", "contracts", "volumes"):
         rows: tuple[object, ...] = getattr(world, name)
         for position in range(len(rows)):
             fewer: dict[str, Any] = {name: (*rows[:position], *rows[position + 1 :])}

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import strategies as st
 
-from tests.dbt.oracle.facts import LEFT, RIGHT, Contract, Earlier, Item, World
+from tests.dbt.oracle.facts import LEFT, RIGHT, Contract, Earlier, Item, Volume, World
 
 ZONE = ZoneInfo("Europe/Amsterdam")
 # A Friday, the Monday and the Tuesday after it, a Japanese holiday, the Sunday that has 25 hours, the day after Easter.
@@ -91,6 +91,7 @@ class _Scene:
             earlier=tuple(self._earlier(items)),
             abandoned=tuple(self._earlier(items)),
             contracts=tuple(self.contracts),
+            volumes=tuple(self._volumes()),
             covered_until=self._covered(items),
         )
 
@@ -296,10 +297,17 @@ class _Scene:
         if item.strong_key is None and item.weak_key is None and item.item_type != "reserve_release":
             return replace(item, intrinsic_code="MISSING_KEY")
         fee = 0
+        if self._often(30):
+            item = replace(
+                item, interchange_minor=self.dice.choice((0, 4, 20, None)),
+                scheme_fee_minor=self.dice.choice((0, 1, 3, None)),
+            )  # fmt: skip
         if self.contracts and not self._often(10):
             contract = self.contracts[0]
-            share = (item.amount_minor * contract.pct_bps / 10_000).quantize(Decimal(1), ROUND_HALF_EVEN)
+            share = (abs(item.amount_minor) * contract.pct_bps / 10_000).quantize(Decimal(1), ROUND_HALF_EVEN)
             fee = int(share) + contract.fixed_minor + self.dice.choice((0, 0, 0, 1, 2, 3, -2, -3, 17))
+            if contract.pricing == "interchange_plus_plus":
+                fee += (item.interchange_minor or 0) + (item.scheme_fee_minor or 0)
         elif self._often(20):
             fee = 3
         if not self._often(10):
@@ -345,7 +353,33 @@ class _Scene:
             fixed_minor=dice.choice((0, 10)),
             valid_from=day - timedelta(dice.choice((400, 400, 5, 1, 0))),
             valid_to=day - timedelta(dice.choice((0, 1, 2))) if self._often(20) else None,
+            fee_type="gateway" if self._often(15) else "processing",
+            item_type=dice.choice(("refund", "chargeback")) if self._often(15) else CAPTURE,
+            billing="invoice" if self._often(10) else "settlement",
+            pricing="interchange_plus_plus" if self._often(25) else "blended",
+            tier_basis="month_volume" if self._often(15) else "line_amount",
+            tier_from_minor=dice.choice((1, self.base, self.base + 1)) if self._often(20) else 0,
+            charged_per="line" if self._often(30) else "item",
+            minimum_minor=dice.choice((12, 40)) if self._often(15) else None,
+            maximum_minor=dice.choice((11, 90)) if self._often(15) else None,
         )
+
+    def _volumes(self) -> list[Volume]:
+        """What was captured in some months under some contracts: about as much as the tiers ask for."""
+        found: dict[tuple[object, ...], Volume] = {}
+        for contract in self.contracts:
+            if contract.tier_basis != "month_volume":
+                continue
+            for _ in range(self.dice.randint(0, 3)):
+                some_day = self.business_date.replace(day=1) - timedelta(self.dice.choice((0, 1, 1, 1, 32)))
+                month = some_day.replace(day=1)
+                volume = Volume(
+                    contract.processor, contract.method_type, self.dice.choice(("visa", "mc")),
+                    self.dice.choice(("NL", "DE")), self.currency, month,
+                    self.dice.choice((self.base, self.base, self.base // 2, 1)), self._often(15),
+                )  # fmt: skip
+                found[volume.network, volume.market, month, volume.is_abandoned] = volume
+        return list(found.values())
 
     def _signed(self, event: Event) -> int:
         return -event.amount_minor if self._often(10) else event.amount_minor

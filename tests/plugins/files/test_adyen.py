@@ -13,6 +13,7 @@ def test_a_capture_with_its_fees(read: Any, fixture_text: Any) -> None:
     line = read(fixture_text("adyen.csv")).rows["settlement_lines"][0]
     assert (line.line_no, line.processor, line.processor_account, line.record_type) == (2, "adyen", "ShopEU", "Settled")
     assert (line.gross_minor, line.fee_minor, line.net_minor) == (10000, 180, 9820)
+    assert (line.interchange_minor, line.scheme_fee_minor) == (110, 40)
     assert (line.psp_reference, line.original_psp_reference, line.merchant_reference) == (
         "MOD0001",
         "PSP0001",
@@ -29,6 +30,18 @@ def test_a_capture_in_another_currency_keeps_both(read: Any, fixture_text: Any) 
     assert (line.gross_minor, line.gross_currency) == (50000, "SEK")
     assert (line.net_minor, line.fee_minor, line.net_currency) == (4410, 90, "EUR")
     assert line.psp_reference == "PSP0002"
+
+
+def test_a_commission_says_nothing_of_what_was_passed_on(read: Any, fixture_text: Any) -> None:
+    """Nothing where the fee is not broken down; where a part of it is shown, a blank beside it is zero."""
+    text = fixture_text("adyen.csv")
+    lines = read(text).rows["settlement_lines"]
+    assert [(line.interchange_minor, line.scheme_fee_minor) for line in lines] == [(110, 40), *[(None, None)] * 4]
+    shown = read(text.replace(",0.90,,,,", ",,0.90,,,")).rows["settlement_lines"][1]
+    assert (shown.fee_minor, shown.interchange_minor, shown.scheme_fee_minor) == (90, 0, 0)
+    totals = read(text).reading.totals
+    assert totals["settlement_lines", "interchange_minor", "EUR"] == (1, 110)
+    assert totals["settlement_lines", "scheme_fee_minor", "EUR"] == (1, 40)
 
 
 def test_debits_are_negative_and_lines_without_gross_take_it_from_net(read: Any, fixture_text: Any) -> None:

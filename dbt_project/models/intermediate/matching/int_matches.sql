@@ -1,7 +1,10 @@
 -- Pairs the two sides, rule by rule in the order of the seed; what one pass decides, later ones leave alone. What people
--- put together comes first, then corrections: all that is still open under a reference, once it comes to zero with them.
+-- put together comes first, then corrections: all that is still open under a reference, once it comes to zero with them,
+-- or else the corrections, once they come to zero by themselves.
 {{ config(indexes=[{'columns': ['item_key'], 'unique': true}]) }}
 {%- set passes = [1, 2, 3] %}
+{%- set signed = "case items.side when 'left' then items.amount_minor else -items.amount_minor end" %}
+{%- set is_correction = 'items.correction_reason is not null' %}
 {%- set carried_on = 'item_key, reconciliation, side, amount_minor, currency, value_date, calendar, clearing_account, strong_key, weak_key, pool_key' %}
 
 with
@@ -52,7 +55,11 @@ correction_keys as (
 ),
 
 corrected as (
-    select items.reconciliation, items.clearing_account, items.currency, items.strong_key
+    select
+        items.reconciliation, items.clearing_account, items.currency, items.strong_key,
+        sum({{ signed }}) = 0 and count(*) > 1 and bool_or(items.is_unlinked is not true) as takes_all,
+        sum({{ signed }}) filter (where {{ is_correction }}) = 0 and count(*) filter (where {{ is_correction }}) > 1
+        and bool_or(items.is_unlinked is not true) filter (where {{ is_correction }}) as takes_corrections
     from items
     inner join correction_keys
         on items.reconciliation = correction_keys.reconciliation
@@ -61,8 +68,6 @@ corrected as (
         and items.strong_key = correction_keys.strong_key
     where items.manual_rule_id is null
     group by items.reconciliation, items.clearing_account, items.currency, items.strong_key
-    having count(*) > 1
-        and sum(case items.side when 'left' then items.amount_minor else -items.amount_minor end) = 0
 ),
 
 -- What carries its own break code meets nobody, unless people or a correction settle it.
@@ -82,13 +87,14 @@ judged_0 as (
         and items.clearing_account = merged.clearing_account
         and items.strong_key = merged.strong_key
         -- What was taken apart is not led to what it was taken from.
-        and (items.side = 'left' or not items.is_unlinked)
+        and (items.side = 'left' or items.is_unlinked is not true)
     left join corrected
         on items.reconciliation = corrected.reconciliation
         and items.clearing_account = corrected.clearing_account
         and items.currency = corrected.currency
         and items.strong_key = corrected.strong_key
         and items.manual_rule_id is null
+        and (corrected.takes_all or corrected.takes_corrections and {{ is_correction }})
     where items.intrinsic_code is null or corrected.strong_key is not null or items.manual_rule_id is not null
 ),
 

@@ -82,6 +82,8 @@ line_items as (
         -- A line that is nothing but a fee costs its net.
         case when item_type = 'fee' then case when version_reason is null then -net_change_minor else -net_minor end
             else fee_change_minor end as cost_minor,
+        case when not is_correction then interchange_minor end as interchange_minor,
+        case when not is_correction then scheme_fee_minor end as scheme_fee_minor,
         -- The processor's own arithmetic: what it converted is the net and its fee together.
         case when is_converted and not is_correction then net_minor + fee_minor - converted_minor end as fx_variance_minor,
         is_converted and exchange_rate is null as is_rate_missing,
@@ -183,6 +185,8 @@ final as (
         'value_date': 'booked_date',
         'fee_minor': 'cost_minor',
         'fee_currency': 'net_currency',
+        'interchange_minor': 'interchange_minor',
+        'scheme_fee_minor': 'scheme_fee_minor',
         'fx_variance_minor': 'fx_variance_minor',
         'is_rate_missing': 'is_rate_missing',
         'intrinsic_code': 'intrinsic_code',

@@ -93,6 +93,7 @@ paired as (
         bool_or(items.is_rate_missing) as is_rate_missing,
         sum(expected_fees.expected_fee_minor) as expected_fee_minor,
         sum(items.fee_minor - expected_fees.expected_fee_minor) as fee_variance_minor,
+        bool_or(expected_fees.is_contradicted) as is_fee_contradicted,
         bool_or(
             items.side = 'right'
             and kinds.compares_fees
@@ -218,6 +219,7 @@ coded as (
         paired.left_date as ledger_date,
         paired.right_date as reported_date,
         expected_fees.expected_fee_minor,
+        expected_fees.fee_schedule_id,
         kinds.coverage,
         kinds.right_sign,
         case
@@ -243,7 +245,7 @@ coded as (
                 when kinds.checks_dates and matches.rule_id <> 'manual_link' and (
                     paired.days_early > rules.early_business_days or paired.days_late > rules.window_business_days
                 ) then 'DATE_OUT_OF_WINDOW'
-                when abs(paired.fee_variance_minor) > paired.fee_tolerance_minor then 'FEE_VARIANCE'
+                when abs(paired.fee_variance_minor) > paired.fee_tolerance_minor or paired.is_fee_contradicted then 'FEE_VARIANCE'
                 when paired.has_uncontracted_fee then 'FEE_DATA_MISSING'
                 when paired.is_rate_missing then 'FX_RATE_UNAVAILABLE'
                 when abs(paired.fx_variance_minor) > paired.fx_tolerance_minor then 'FX_DIFFERENCE'
@@ -342,9 +344,12 @@ final as (
         right_as_of,
         fee_minor,
         fee_currency,
+        interchange_minor,
+        scheme_fee_minor,
         fx_variance_minor,
         is_rate_missing,
         expected_fee_minor,
+        fee_schedule_id,
         fee_variance_minor::bigint as fee_variance_minor,
         processor,
         processor_account,

@@ -1,7 +1,7 @@
 {%- set columns = [
     'file_id', 'line_no', 'document_no', 'processor', 'processor_account', 'record_type', 'batch_reference',
     'psp_reference', 'original_psp_reference', 'merchant_reference', 'gross_minor', 'gross_currency', 'fee_minor',
-    'net_minor', 'net_currency', 'exchange_rate', 'occurred_at', 'booked_at',
+    'interchange_minor', 'scheme_fee_minor', 'net_minor', 'net_currency', 'exchange_rate', 'occurred_at', 'booked_at',
 ] %}
 
 with
@@ -63,6 +63,8 @@ final as (
         -- numerics
         gross_minor,
         fee_minor,
+        interchange_minor,
+        scheme_fee_minor,
         net_minor,
         exchange_rate,
 

@@ -20,10 +20,20 @@ final as (
         network,
         market,
         currency,
+        -- Rows loaded before contracts told these apart were all of one kind.
+        coalesce(fee_type, 'processing') as fee_type,
+        coalesce(item_type, 'capture') as item_type,
+        coalesce(billing, 'settlement') as billing,
+        coalesce(pricing, 'blended') as pricing,
+        coalesce(tier_basis, 'line_amount') as tier_basis,
+        coalesce(charged_per, 'line') as charged_per,
 
         -- numerics
+        coalesce(tier_from_minor, 0) as tier_from_minor,
         pct_bps,
         fixed_minor,
+        minimum_minor,
+        maximum_minor,
 
         -- dates
         valid_from,

@@ -14,6 +14,7 @@ class Line:
 
     ``event`` is one of capture, refund, chargeback, chargeback_reversed, refund_reversed, dispute_fee, reserve,
     unmapped; each writer knows its own word for it. ``rate_e8`` is the rate from gross to net currency in 1e-8.
+    Interchange and scheme fee are parts of the fee, None where the contract does not pass them through.
     """
 
     event: str
@@ -32,6 +33,8 @@ class Line:
     network: str
     country: str
     rate_e8: int | None = None
+    interchange_minor: int | None = None
+    scheme_fee_minor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def _clock(instant: datetime, zone: ZoneInfo) -> tuple[str, str]:
 
 
 def line(item: Line) -> str:
-    """One line; a fee of a card is shown by its parts, of which the scheme's and the issuer's come first."""
+    """One line; a fee that passes others through is shown by its parts, any other as a commission."""
     zone = ZONES[item.account]
     created, created_zone = _clock(item.occurred_at, zone)
     booked, booked_zone = _clock(booked_at(item.booked_on), zone)
@@ -81,11 +81,11 @@ def line(item: Line) -> str:
         method, variant = PAYMENT_METHODS[item.network], VARIANTS[item.network]
     if item.fee_minor:
         paid_fees = major_units(item.fee_minor, item.net_currency)
-        if item.network in ("visa", "mastercard"):
-            scheme_minor, interchange_minor = item.fee_minor // 6, item.fee_minor // 3
-            markup = major_units(item.fee_minor - scheme_minor - interchange_minor, item.net_currency)
-            scheme = major_units(scheme_minor, item.net_currency)
-            interchange = major_units(interchange_minor, item.net_currency)
+        if item.interchange_minor is not None and item.scheme_fee_minor is not None:
+            markup_minor = item.fee_minor - item.scheme_fee_minor - item.interchange_minor
+            markup = major_units(markup_minor, item.net_currency)
+            scheme = major_units(item.scheme_fee_minor, item.net_currency)
+            interchange = major_units(item.interchange_minor, item.net_currency)
         else:
             commission = paid_fees
     net = major_units(abs(item.net_minor), item.net_currency)

@@ -5,7 +5,7 @@ items as (
 ),
 
 decided as (
-    select * from {{ ref('int_decided_items') }} where assigned_owner is not null
+    select * from {{ ref('int_decided_items') }}
 ),
 
 codes as (
@@ -33,6 +33,7 @@ grouped as (
         items.currency,
         -- The last one that any of its items was given to.
         (array_agg(decided.assigned_owner order by decided.assigned_by_action_id desc nulls last))[1] as assigned_owner,
+        (array_agg(decided.last_comment order by decided.last_comment_action_id desc nulls last))[1] as last_comment,
         min(break_code) as break_code,
         min(correction_reason) as correction_reason,
         count(*) as item_count,
@@ -132,7 +133,8 @@ final as (
         first_seen_business_date,
         last_changed_business_date,
         age_business_days,
-        correction_reason
+        correction_reason,
+        last_comment
     from graded
     where grade_rank = 1
 )

@@ -70,6 +70,12 @@
     {%- endfor %}
 {% endmacro %}
 
+{# What an invoice and the contracts it is held against have in common: account, fee type, currency and month of service. #}
+{% macro invoice_key(relation) -%}
+    {{ relation }}.processor || '|' || {{ relation }}.processor_account || '|' || {{ relation }}.fee_type || '|' || {{ relation }}.currency
+    || '|' || to_char({{ relation }}.service_month, 'YYYY-MM')
+{%- endmacro %}
+
 {# The settlement batch a line of `relation` belongs to; lines outside any batch are one together. #}
 {% macro batch_key(relation) -%}
     {{ relation }}.processor || '|' || {{ relation }}.processor_account || '|' || coalesce({{ relation }}.batch_reference, 'none') || '|' || {{ relation }}.net_currency

@@ -34,6 +34,8 @@ ROWS_SHOWN_MAX = 20
 SUMMED = {
     "settlement_batch": "concat_ws('|', processor, processor_account, coalesce(batch_reference, 'none'), net_currency) "
     "= %(batch_key)s",
+    "contract_fee": "starts_with(%(source_reference)s, concat_ws(':', processor, processor_account, '')) "
+    "and gross_currency = %(currency)s",
     "bank_day": "bank_account = %(bank_account)s and booking_date = %(value_date)s",
     "book_day": "bank_account = %(bank_account)s and "
     "(booked_at at time zone (select zone from rules.books where book = %(book)s))::date = %(value_date)s",

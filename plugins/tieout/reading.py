@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tieout import files, money
-from tieout.files.declaration import HUNDREDTHS, ISO, MINOR_UNITS, Declaration, Line
+from tieout.files.declaration import HUNDREDTHS, ISO, MINOR_UNITS, Declaration, Section
 from tieout.files.declared import declarations
 from tieout.files.proof import Reading, Rejected
 
@@ -73,21 +73,22 @@ def _declared_format(declaration: Declaration) -> Format:
     exponents = units.get(declaration.exponents, f"major units, {declaration.exponents}'s own")
     if declaration.refuse is not None:
         return Format(declaration.format, "-", "-", f"refused: {declaration.refuse.reason}")
-    (line,) = (section.line for section in declaration.sections if section.line)
+    (lines,) = (section for section in declaration.sections if section.is_lines)
+    line = lines.line
     proofs = [
-        "each line adds up" if line.zero or (line.gross and line.fee and line.net) else "",
-        "the lines of a batch come to zero with its payout" if line.payouts else "",
-        _totals_stated(declaration, line),
+        "each line adds up" if line and (line.zero or (line.gross and line.fee and line.net)) else "",
+        "the lines of a batch come to zero with its payout" if line and line.payouts else "",
+        _totals_stated(declaration, lines),
     ]
     return Format(declaration.format, zone, exponents, "; ".join(filter(None, proofs)) or "-")
 
 
-def _totals_stated(declaration: Declaration, line: Line) -> str:
-    """What the format's own totals prove, and which columns of the net they leave out."""
+def _totals_stated(declaration: Declaration, lines: Section) -> str:
+    """What the format's own totals prove, and which columns of the amount they leave out."""
     expects = [expected for section in declaration.sections for expected in section.expects]
     if not expects:
         return ""
-    left_out = line.net_columns.difference(*((*expected.plus, *expected.minus) for expected in expects))
+    left_out = lines.amount_columns.difference(*((*expected.plus, *expected.minus) for expected in expects))
     return "its own counts and totals" + (f", none of {', '.join(sorted(left_out))}" if left_out else "")
 
 

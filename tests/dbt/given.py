@@ -75,10 +75,11 @@ DECLARED: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         },
     ),
     "bank_entries": (("line_no",), {"amount_minor": "currency"}),
+    "invoice_lines": (("line_no",), {"amount_minor": "currency"}),
     "bank_statements": (("statement_no",), {"opening_minor": "currency", "closing_minor": "currency"}),
     "fx_rates": (("rate_source", "currency", "rate_date"), {}),
 }  # fmt: skip
-FILE_TABLES = ("settlement_lines", "bank_entries", "bank_statements", "fx_rates")
+FILE_TABLES = ("settlement_lines", "invoice_lines", "bank_entries", "bank_statements", "fx_rates")
 
 Row = dict[str, Any]
 
@@ -90,7 +91,7 @@ class File:
     name: str
     origin: str
     origin_account: str | None
-    content_date: date
+    content_date: date | None
     table: str
     rows: Sequence[Row]
 
@@ -131,13 +132,17 @@ def ledger_rows(close_no: int) -> dict[str, list[Row]]:
                         "payment_id": order, "processor": row["processor"], "currency": row.get("currency", "EUR"),
                     })
                 )
-    # Visa has a contract, diners one that passes interchange and scheme fee through, and amex one that is gone at the
-    # second close: other lines may carry any fee.
+    # Visa has a contract, diners one that passes interchange and scheme fee through, amex one that is gone at the
+    # second close, and what jcb costs is invoiced: other lines may carry any fee.
     if close_no == 1:
         found["merchants"] = [_merchant("principal", 0), _merchant("platform", 250)]
-        found["payment_methods"] = [_method("visa"), _method("mastercard"), _method("amex"), _method("diners")]
+        found["payment_methods"] = [_method("visa"), _method("mastercard"), _method("amex"), _method("diners"),
+                                    _method("jcb")]  # fmt: skip
         plus = {"pricing": "interchange_plus_plus", "pct_bps": "25", "fixed_minor": 5, "minimum_minor": 12}
-        found["fee_schedules"] = [_contract("visa"), _contract("amex"), {**_contract("diners"), **plus}]
+        found["fee_schedules"] = [
+            _contract("visa"), _contract("amex"), {**_contract("diners"), **plus},
+            {**_contract("jcb"), "billing": "invoice"},
+        ]  # fmt: skip
     if close_no == 2:
         found["fee_schedules"] = [{**_contract("amex"), "is_deleted": True}]
     return {table: rows for table, rows in found.items() if rows}
@@ -155,6 +160,11 @@ def files(close_no: int, balances: dict[str, int]) -> Iterator[File]:
         for (file, processor, account), rows in lines.items():
             until = max(row["booked_at"].astimezone(ZONE).date() for row in rows)
             yield File(f"{account}/{processor}/{file}", processor, account, until, "settlement_lines", rows)
+        invoices: dict[str, list[Row]] = defaultdict(list)
+        for row in read_csv(given / "invoice_lines.csv"):
+            invoices[row.get("file") or str(close_no)].append(_invoice_line(name, row))
+        for file, rows in invoices.items():
+            yield File(f"{name}/invoice/{file}", rows[0]["processor"], None, None, "invoice_lines", rows)
         for table in ("bank_entries", "bank_statements"):
             booked_by: dict[str, list[Row]] = defaultdict(list)
             for row in read_csv(given / f"{table}.csv"):
@@ -439,6 +449,19 @@ def _line(name: str, row: dict[str, str], close_no: int) -> Row:
         filled["processor"], filled["processor_account"], *document, currency, filled["net_currency"],
         filled["record_type"], filled["psp_reference"], filled["original_psp_reference"], filled["merchant_reference"],
     )  # fmt: skip
+    return filled
+
+
+def _invoice_line(name: str, row: dict[str, str]) -> Row:
+    filled = _filled(name, row, {
+        "processor": "adyen", "processor_account": "account", "invoice_number": "I1", "invoice_date": "2026-10-01",
+        "service_month": "2026-09-01", "fee_type": "processing", "currency": "EUR", "record": "", "document_no": 1,
+    })  # fmt: skip
+    filled["row_key"] = row_key(
+        filled["processor"], filled["processor_account"], filled["invoice_number"], filled["service_month"],
+        filled["fee_type"], filled.get("description"), filled["currency"],
+    )  # fmt: skip
+    filled.pop("file", None)
     return filled
 
 

@@ -58,7 +58,7 @@ def _of_item(row: Row) -> set[str]:
 
 def _of_event(row: Row) -> set[str]:
     accounts = {f"{account}:{row['processor']}" for account in ("psp_clearing", "psp_balance", "reserve_receivable")}
-    tables = {"payouts.", "fx_conversions.", "disputes.", "settlement_lines.", "bank_entries."}
+    tables = {"payouts.", "fx_conversions.", "disputes.", "settlement_lines.", "bank_entries.", "invoice_lines."}
     return accounts | tables | {row["event_key"], row["bank_account"]}
 
 
@@ -104,7 +104,8 @@ EVENTS = Layer(
 ITEMS = Layer(
     "intermediate.int_items", ("reconciliation", "side", "is_carried", "exclusion_reason"),
     {"amount_minor": "currency", "control_minor": "control_currency"},
-    frozenset({"source_to_items", "explained", "excluded_as_counted", "clearing"}), _of_item, "item_key", most=20,
+    frozenset({"source_to_items", "explained", "excluded_as_counted", "compared_as_counted", "clearing"}), _of_item,
+    "item_key", most=20,
 )  # fmt: skip
 LAYERS = [
     _raw("payments_captures", ("processor",), AMOUNT),
@@ -150,6 +151,14 @@ LAYERS = [
         most=MOST_AGAIN,
     ),
     replace(EVENTS, where="event_key like '%@%'", day=RESTATED_DAY, most=MOST_AGAIN),
+    # What clears no account.
+    replace(_raw("invoice_lines", (), AMOUNT), day=RESTATED_DAY),
+    _staged("stg_files__invoice_lines", ("version_reason", "is_deleted"), AMOUNT, day=RESTATED_DAY),
+    replace(
+        ITEMS, kinds=("side", "is_carried", "exclusion_reason", "correction_reason"),
+        where="reconciliation = 'contract_invoice'", day=RESTATED_DAY, most=6,
+    ),
+    replace(EVENTS, where="event_type = 'processor_invoice'", day=RESTATED_DAY, most=2),
 ]  # fmt: skip
 KEYED = [layer for layer in LAYERS if layer.double_as]
 

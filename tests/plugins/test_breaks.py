@@ -222,6 +222,11 @@ def test_a_sum_is_shown_row_by_row(books: Books) -> None:
         "from generate_series(1, 31) n"
     )
     books.do(
+        "insert into raw.settlement_lines (batch_id, file_id, line_no, processor, processor_account, gross_currency, "
+        "record) values (1, 1, 41, 'adyen', 'else', 'EUR', 'priced'), (1, 1, 42, 'adyen', 'else', 'USD', 'dollars'), "
+        "(1, 1, 43, 'adyen', 'elsewhere', 'EUR', 'of another account')"
+    )
+    books.do(
         "insert into raw.bank_entries (batch_id, file_id, line_no, bank_account, booking_date, record) "
         "values (1, 1, 1, 'NL1', '2026-10-26', 'ours'), (1, 1, 2, 'NL1', '2026-10-27', 'tomorrow'), "
         "(1, 1, 3, 'NL2', '2026-10-26', 'of another account'), (2, 1, 4, 'NL1', '2026-10-26', 'of another batch')"
@@ -235,6 +240,8 @@ def test_a_sum_is_shown_row_by_row(books: Books) -> None:
     books.item("bank_day:1", 5, source_table="bank_entries", line_no=None, bank_account="NL1")
     books.item("book_day:1", 5, source_name="payments", source_table="ledger_entries", batch_id=2, file_id=None,
                bank_account="NL1")  # fmt: skip
+    books.item("contract_fee:1", 5, line_no=None, source_reference="adyen:else:processing:EUR:2026-10")
+    assert records(books, "contract_fee:1") == ["priced"]
     assert records(books, "batch:4") == [
         *(f"line {number}" for number in range(1, 21)), "... and more: the item is a sum over settlement_lines",
     ]  # fmt: skip

@@ -212,6 +212,8 @@ def test_load_freshness_by_the_business_clock(ready: Connection, registry: Regis
         "ok", "warn", "fail", "fail",
     ]  # fmt: skip
     assert found["payments.disputes"].message == "was never loaded"
+    # Contracts say when an invoice is missing, and nobody has to have any.
+    assert found["files.invoice_lines"].severity == "ok"
 
 
 def test_a_weekend_does_not_age_files_and_does_age_the_payment_system(ready: Connection, registry: Registry) -> None:

@@ -255,3 +255,12 @@ def entry_keys(columns: pa.RecordBatch, documents: pa.StringArray) -> list[str]:
     )  # fmt: skip
     # No text of a file may hold what joins them.
     return md5_hex(as_bytes(joined(NUL, *texts)))
+
+
+def invoice_keys(columns: pa.RecordBatch, documents: pa.StringArray) -> list[str]:
+    """What :func:`tieout.files.proof.row_keys` says of invoice lines."""
+    texts = (
+        columns["processor"], columns["processor_account"], documents, columns["service_month"].cast(pa.string()),
+        columns["fee_type"], redacted(columns["description"]), columns["currency"],
+    )  # fmt: skip
+    return md5_hex(as_bytes(joined(NUL, *texts)))

@@ -21,12 +21,13 @@ or currency that does not exist is a :class:`DeclarationError` that names the fi
 ``document``
     ``{kind, identity}``: what two files may not both hold. By default a settlement batch.
 ``sections``
-    The kinds of rows, each with a name and a ``role``: ``lines`` (settlement lines), ``facts`` (values that a line can
-    use, totals and counts that must agree) or ``ignored``. Rows are known by the ``header`` row above them (with
-    ``optional`` columns), by their first value (``tags``, with fixed ``columns``), or by a ``pattern`` whose named
-    groups are the columns. Facts stand exactly once unless ``many: true`` or ``required: false`` says otherwise, and
-    ``expect`` compares their columns with a count or sum of another section's rows. The file is proven where sums
-    that it states cover every column that a line's net is made of.
+    The kinds of rows, each with a name and a ``role``: ``lines`` (of a settlement as ``line`` says, or of invoices as
+    ``invoice`` does), ``facts`` (values that a line can use, totals and counts that must agree) or ``ignored``. Rows
+    are known by the ``header`` row above them (with ``optional`` columns), by their first value (``tags``, with fixed
+    ``columns``), or by a ``pattern`` whose named groups are the columns. Facts stand exactly once unless
+    ``many: true`` or ``required: false`` says otherwise, and ``expect`` compares their columns with a count or sum of
+    another section's rows. The file is proven where sums that it states cover every column that a line's net, or an
+    invoice line's amount, is made of.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ from zoneinfo import ZoneInfo
 import yaml
 
 from tieout import money
+from tieout.files.declared_values import Amount, Text, amount_of, column_of, text_of
+from tieout.files.invoices import Invoice, invoice_of
 from tieout.files.yaml_node import DeclarationError, Node
 
 __all__ = ["Declaration", "DeclarationError", "load"]
@@ -56,37 +59,11 @@ ISO, HUNDREDTHS, MINOR_UNITS = "iso4217", "hundredths", "minor_units"
 
 
 @dataclass(frozen=True)
-class Text:
-    """A value of a line: the first column that is not blank, a constant, a fact, or (else) the day of ``booked_at``."""
-
-    columns: tuple[str, ...] = ()
-    blank: frozenset[str] = frozenset()
-    constant: str | None = None
-    fact: str | None = None
-    day: bool = False
-
-
-@dataclass(frozen=True)
 class Where:
     """Rows whose column holds one of the values."""
 
     column: str
     values: frozenset[str]
-
-
-@dataclass(frozen=True)
-class Amount:
-    """Columns to add and to take off; ``sign`` turns an unsigned sum by what another column says.
-
-    ``optional`` amounts may be blank: a fee is then 0, gross or net follows from the others.
-    """
-
-    plus: tuple[str, ...]
-    minus: tuple[str, ...]
-    currency: Text | None
-    sign_column: str | None
-    signs: Mapping[str, int]
-    optional: bool
 
 
 @dataclass(frozen=True)
@@ -138,6 +115,7 @@ class Section:
     many: bool = False
     required: bool = True
     line: Line | None = None
+    invoice: Invoice | None = None
     expects: tuple[Expectation, ...] = ()
 
     @cached_property
@@ -145,6 +123,18 @@ class Section:
         """The columns that may be named."""
         groups = self.pattern.groupindex if self.pattern else ()
         return frozenset((*self.header, *self.optional, *self.columns, *groups))
+
+    @property
+    def is_lines(self) -> bool:
+        """Whether its rows are what the file is sent for."""
+        return self.role == "lines"
+
+    @property
+    def amount_columns(self) -> frozenset[str]:
+        """The columns that totals have to cover to prove its lines."""
+        if self.invoice:
+            return self.invoice.columns
+        return self.line.net_columns if self.line else frozenset()
 
 
 @dataclass(frozen=True)
@@ -264,7 +254,7 @@ def _consistent(declaration: Declaration, node: Node) -> None:
     sections = {section.name: section for section in declaration.sections}
     if len(sections) < len(declaration.sections):
         raise node.wrong("two sections of one name", "name each differently")
-    lines = [section for section in declaration.sections if section.line]
+    lines = [section for section in declaration.sections if section.is_lines]
     if len(lines) != 1:
         raise node.wrong(f"{len(lines)} sections of lines", "declare exactly one with role: lines")
     single = [section for section in declaration.sections if section.role == "facts" and not section.many]
@@ -273,7 +263,7 @@ def _consistent(declaration: Declaration, node: Node) -> None:
         for used in _facts_used(section):
             if facts.count(used) != 1:
                 raise node.wrong(f"{used} is a column of {facts.count(used)} facts", "name a column of exactly one")
-        if declaration.zone_column and section.line and declaration.zone_column not in section.known:
+        if declaration.zone_column and section.is_lines and declaration.zone_column not in section.known:
             raise node.wrong(f"no column {declaration.zone_column}", "add it to the header of the lines")
         for expected in section.expects:
             if expected.of not in sections:
@@ -285,10 +275,15 @@ def _consistent(declaration: Declaration, node: Node) -> None:
 
 
 def _facts_used(section: Section) -> list[str]:
-    if (line := section.line) is None:
-        return []
-    texts = [*line.texts.values(), line.occurred_at, line.booked_at]
-    texts += [amount.currency for amount in (line.gross, line.fee, line.net, *line.zero) if amount and amount.currency]
+    texts: list[Text] = []
+    amounts: list[Amount | None] = []
+    if line := section.line:
+        texts += [*line.texts.values(), line.occurred_at, line.booked_at]
+        amounts += [line.gross, line.fee, line.net, *line.zero]
+    if section.invoice:
+        texts += section.invoice.texts.values()
+        amounts.append(section.invoice.amount)
+    texts += [amount.currency for amount in amounts if amount and amount.currency]
     return [text.fact for text in texts if text.fact]
 
 
@@ -301,7 +296,7 @@ _LINE_TEXTS = (
 def _section(node: Node) -> Section:
     keys = node.mapping(
         ("name", "role"),
-        ("header", "optional", "columns", "tags", "pattern", "many", "required", "line", "expect"),
+        ("header", "optional", "columns", "tags", "pattern", "many", "required", "line", "invoice", "expect"),
     )
     role = keys["role"].choice(*ROLES)
     ways = [way for way in ("header", "columns", "pattern") if way in keys]
@@ -320,11 +315,14 @@ def _section(node: Node) -> Section:
         many=keys["many"].flag() if "many" in keys else False,
         required=keys["required"].flag() if "required" in keys else True,
     )
-    if ("line" in keys) != (role == "lines") or ("expect" in keys and role != "facts"):
-        raise node.wrong("role and content differ", "give line to role: lines only, expect to role: facts only")
+    if (("line" in keys) + ("invoice" in keys) != plain.is_lines) or ("expect" in keys and role != "facts"):
+        raise node.wrong(
+            "role and content differ", "give line or invoice to role: lines only, expect to role: facts only"
+        )
     line = _line(keys["line"], plain) if "line" in keys else None
+    invoice = invoice_of(keys["invoice"], plain) if "invoice" in keys else None
     expects = tuple(_expectation(part, plain) for part in keys["expect"].items()) if "expect" in keys else ()
-    return replace(plain, line=line, expects=expects)
+    return replace(plain, line=line, invoice=invoice, expects=expects)
 
 
 def _line(node: Node, section: Section) -> Line:
@@ -334,71 +332,26 @@ def _line(node: Node, section: Section) -> Line:
     )
     if "gross" not in keys and "net" not in keys:
         raise node.wrong("neither gross nor net", "declare one of them, or both")
-    texts = {name: _text(keys[name], section) for name in _LINE_TEXTS if name in keys}
-    amounts = {name: _amount(keys[name], section) for name in ("gross", "fee", "net") if name in keys}
+    texts = {name: text_of(keys[name], section) for name in _LINE_TEXTS if name in keys}
+    amounts = {name: amount_of(keys[name], section) for name in ("gross", "fee", "net") if name in keys}
     for name in ("gross", "net"):
         if name in amounts and amounts[name].currency is None:
             raise keys[name].wrong("no currency", "add currency: a column, or {constant: EUR}")
-    zero = tuple(_amount(part, section) for part in keys["zero"].items()) if "zero" in keys else ()
+    zero = tuple(amount_of(part, section) for part in keys["zero"].items()) if "zero" in keys else ()
     if any(part.currency is None for part in zero):
         raise keys["zero"].wrong("no currency", "add currency to each")
-    occurred = _text(keys["occurred_at"], section)
+    occurred = text_of(keys["occurred_at"], section)
     return Line(
         texts=texts,
         occurred_at=occurred,
-        booked_at=_text(keys["booked_at"], section) if "booked_at" in keys else occurred,
+        booked_at=text_of(keys["booked_at"], section) if "booked_at" in keys else occurred,
         gross=amounts.get("gross"),
         fee=amounts.get("fee"),
         net=amounts.get("net"),
-        exchange_rate=_text(keys["exchange_rate"], section) if "exchange_rate" in keys else None,
+        exchange_rate=text_of(keys["exchange_rate"], section) if "exchange_rate" in keys else None,
         zero=zero,
         payouts=frozenset(keys["payouts"].texts()) if "payouts" in keys else frozenset(),
         not_sent=frozenset(keys["not_sent"].texts()) if "not_sent" in keys else frozenset(),
-    )
-
-
-def _text(node: Node, section: Section) -> Text:
-    if not isinstance(node.value, dict):
-        return Text(columns=_columns(node, section))
-    keys = node.mapping((), ("columns", "blank", "constant", "fact", "day"))
-    sources = [key for key in keys if key != "blank"]
-    if len(sources) != 1 and sources != ["columns", "day"]:
-        raise node.wrong(f"{len(sources)} sources of one value", "give one of columns, constant, fact and day")
-    if "day" in keys:
-        keys["day"].choice("booked_at")
-    return Text(
-        columns=_columns(keys["columns"], section) if "columns" in keys else (),
-        blank=frozenset(keys["blank"].texts()) if "blank" in keys else frozenset(),
-        constant=keys["constant"].text() if "constant" in keys else None,
-        fact=keys["fact"].text() if "fact" in keys else None,
-        day="day" in keys,
-    )
-
-
-def _amount(node: Node, section: Section) -> Amount:
-    keys = node.mapping((), ("plus", "minus", "currency", "sign", "optional"))
-    plus = _columns(keys["plus"], section) if "plus" in keys else ()
-    minus = _columns(keys["minus"], section) if "minus" in keys else ()
-    if not plus and not minus:
-        raise node.wrong("no columns", "name those to add under plus and those to take off under minus")
-    sign_column, signs = None, {}
-    if "sign" in keys:
-        sign = keys["sign"].mapping(("column", "credit", "debit"))
-        sign_column = _column(sign["column"], section)
-        signs = dict.fromkeys(sign["credit"].texts(), 1) | dict.fromkeys(sign["debit"].texts(), -1)
-    currency = _text(keys["currency"], section) if "currency" in keys else None
-    if currency and currency.constant:
-        try:
-            money.exponent(currency.constant)
-        except money.AmountError as error:
-            raise keys["currency"].wrong(str(error), "write a currency code such as EUR") from None
-    return Amount(
-        plus=plus,
-        minus=minus,
-        currency=currency,
-        sign_column=sign_column,
-        signs=signs,
-        optional=keys["optional"].flag() if "optional" in keys else False,
     )
 
 
@@ -413,27 +366,14 @@ def _expectation(node: Node, section: Section) -> Expectation:
     if "where" in keys:
         parts = keys["where"].mapping(("column", "values"))
         where = Where(parts["column"].text(), frozenset(parts["values"].texts()))
-    column = _column(keys["column"], section)
+    column = column_of(keys["column"], section)
     by: tuple[tuple[str, str], ...] = ()
     if "by" in keys:
         pairs = [pair.mapping(("theirs", "ours")) for pair in keys["by"].items()]
-        by = tuple((pair["theirs"].text(), _column(pair["ours"], section)) for pair in pairs)
+        by = tuple((pair["theirs"].text(), column_of(pair["ours"], section)) for pair in pairs)
     if section.many != bool(by):
         raise node.wrong("facts that stand many times are compared by columns", "give by: [{theirs, ours}], or no many")
     return Expectation(column, measure, keys["of"].text(), plus, minus, where, by)
-
-
-def _columns(node: Node, section: Section) -> tuple[str, ...]:
-    names = node.texts()
-    for name in names:
-        if name not in section.known:
-            raise node.wrong(f"no column {name}", f"use a column that section {section.name} names")
-    return names
-
-
-def _column(node: Node, section: Section) -> str:
-    node.text()
-    return _columns(node, section)[0]
 
 
 def _document(node: Node) -> tuple[str, tuple[str, ...]]:

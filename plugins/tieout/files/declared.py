@@ -22,13 +22,13 @@ from tieout.files.declaration import (
     ISO,
     MINOR_UNITS,
     SETTLEMENT_BATCH,
-    Amount,
     Declaration,
     Expectation,
     Section,
-    Text,
     load,
 )
+from tieout.files.declared_values import Amount, Text
+from tieout.files.invoices import Invoices
 from tieout.files.lines import CsvFile, Header
 from tieout.files.proof import Document, Rejected, SettlementLine, Sink, Tally, bounded, refuse_amount
 from tieout.files.timestamps import instant
@@ -78,7 +78,8 @@ def _opens(declaration: Declaration, head: bytes) -> bool:
 
 
 def read(declaration: Declaration, path: Path, sink: Sink) -> Tally:
-    """Read one report as it is declared; rows go to the sink as ``settlement_lines``.
+    """Read one report as it is declared; rows go to the sink as ``settlement_lines``, those of invoices as
+    ``invoice_lines``.
 
     :raises Rejected: the format is one that is refused, a row belongs nowhere or cannot be read exactly, or the
         report does not prove itself.
@@ -87,17 +88,18 @@ def read(declaration: Declaration, path: Path, sink: Sink) -> Tally:
         if declaration.refuse is not None:
             refuse = declaration.refuse
             raise Rejected(refuse.reason, expected=refuse.expected, found=declaration.format, remedy=refuse.remedy)
-        _Report(declaration, tally).read(path)
+        Report(declaration, tally).read(path)
     return tally
 
 
-class _Report:
+class Report:
     """The state of one report while its rows go by."""
 
     def __init__(self, declaration: Declaration, tally: Tally) -> None:
         self.declared = declaration
         self.tally = tally
         self.batches = Batches(tally)
+        self.invoices = Invoices(self, tally)
         self.record = ""
         self.lines: list[SettlementLine] = []
         self.payouts: set[int] = set()
@@ -154,10 +156,10 @@ class _Report:
             if section.header[0] in cells and set(section.header) <= {cell.strip() for cell in cells}:
                 if section.name in self.headers:
                     raise Rejected("a header comes twice", line=line, expected=f"one header of {section.name}")
-                if cut and section.line:
+                if cut and section.is_lines:
                     raise Rejected("the file ends within its header", line=line)
                 self.headers[section.name] = Header(cells, line, section.header)
-                if section.line:
+                if section.is_lines:
                     self.tally.headers[self.record] = None
                 self.current = section
                 return
@@ -193,14 +195,14 @@ class _Report:
 
     def mapped(self, section: Section, header: Header, cells: list[str], line: int, cut: bool) -> Row:
         # A cell lost in the middle moves every later value into the column before its own.
-        if len(cells) != len(header.names) and not (section.line and self.declared.short_rows):
+        if len(cells) != len(header.names) and not (section.is_lines and self.declared.short_rows):
             raise Rejected(
                 "the file ends within a line" if cut else f"{section.name} of another width",
                 line=line,
                 expected=f"{len(header.names)} cells",
                 found=f"{len(cells)} cells",
             )
-        if section.role != "lines":
+        if not section.is_lines:
             return dict(zip(header.names, cells, strict=True))
         if not self.last_needed:
             self.last_needed = max(header.positions[name] for name in section.known if name in header.positions)
@@ -219,6 +221,8 @@ class _Report:
             self.stated.extend((expected, line, row) for expected in section.expects)
         elif section.line is not None:
             self.send(section, row, line)
+        elif section.invoice is not None:
+            self.invoices.add(section.invoice, row, line)
 
     def count(self, expected: Expectation, row: Row, line: int) -> None:
         where = expected.where
@@ -445,7 +449,7 @@ class _Report:
         for section in self.declared.sections:
             if section.role == "facts" and section.required and section.name not in self.seen:
                 raise Rejected("the report is cut", line=line, expected=f"{section.name} in it", found="the end")
-            if section.line and section.header and section.name not in self.headers:
+            if section.is_lines and section.header and section.name not in self.headers:
                 raise Rejected("the report is cut", line=line, expected=f"the header of {section.name}")
         self.batches.close()
         covered: set[str] = set()
@@ -461,11 +465,10 @@ class _Report:
                     "lines that no total covers", line=line, column=expected.by[0][0],
                     expected=f"a total of {', '.join(missing)}", found="none",
                 )  # fmt: skip
-        (lines,) = (section for section in self.declared.sections if section.line)
-        assert lines.line is not None
-        # A column that this report does not have is no part of any net in it.
+        (lines,) = (section for section in self.declared.sections if section.is_lines)
+        # A column that this report does not have is no part of any amount in it.
         here = self.headers[lines.name].positions.keys() if lines.name in self.headers else frozenset[str]()
-        if self.tally.entries and covered >= lines.line.net_columns & here:
+        if self.tally.entries and covered >= lines.amount_columns & here:
             self.tally.balance = "ok"
 
     def compare(self, expected: Expectation, line: int, text: str, key: tuple[str, ...]) -> None:

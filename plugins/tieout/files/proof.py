@@ -38,7 +38,8 @@ class Document(NamedTuple):
     """A document of a file: what must not be loaded twice, and what a new version of it takes the place of.
 
     ``identity`` joins its parts with ``|``. ``number`` counts the documents of one file from 1 in the order first
-    seen; its rows carry it: settlement lines as ``document_no``, bank statements and entries as ``statement_no``.
+    seen; its rows carry it: settlement and invoice lines as ``document_no``, bank statements and entries as
+    ``statement_no``.
     """
 
     kind: str
@@ -112,6 +113,26 @@ class BankEntry(NamedTuple):
     record: str
 
 
+class InvoiceLine(NamedTuple):
+    """What a reader says of one row of ``invoice_lines``: amounts net of tax, positive where they cost us.
+
+    ``service_month`` is the first day of the month that the fee is for; ``record`` as above.
+    """
+
+    line_no: int
+    processor: str
+    processor_account: str
+    invoice_number: str
+    invoice_date: date
+    service_month: date
+    fee_type: str
+    description: str | None
+    quantity: Decimal | None
+    amount_minor: int
+    currency: str
+    record: str
+
+
 class FxRate(NamedTuple):
     """One row of ``fx_rates``: units of ``currency`` for one unit of ``base_currency``."""
 
@@ -127,6 +148,7 @@ ROW_TYPES: dict[str, type[Any]] = {
     "settlement_lines": SettlementLine,
     "bank_statements": BankStatement,
     "bank_entries": BankEntry,
+    "invoice_lines": InvoiceLine,
     "fx_rates": FxRate,
 }
 # What :meth:`Tally.emit` adds at the end of a reader's row.
@@ -134,6 +156,7 @@ ADDED = {
     "settlement_lines": ("document_no", "row_key"),
     "bank_statements": ("row_key",),
     "bank_entries": ("row_key",),
+    "invoice_lines": ("document_no", "row_key"),
     "fx_rates": (),
 }
 # The columns of each table as the sink gets them: those of the source YAML without ``file_id`` (a test compares).
@@ -146,6 +169,7 @@ AMOUNTS = {
     },
     "bank_statements": {"opening_minor": "currency", "closing_minor": "currency"},
     "bank_entries": {"amount_minor": "currency"},
+    "invoice_lines": {"amount_minor": "currency"},
     "fx_rates": {},
 }
 _ADDED_TYPES = {"document_no": int, "row_key": str}
@@ -428,6 +452,8 @@ def row_keys(
         return file_columns.line_keys(block, documents, alone, known_by)
     if table == "bank_entries":
         return file_columns.entry_keys(block, documents)
+    if table == "invoice_lines":
+        return file_columns.invoice_keys(block, documents)
     return md5_hex(as_bytes(documents))
 
 

@@ -95,6 +95,8 @@ def load_freshness(connection: Connection, registry: Registry, as_of: datetime) 
         severity: Severity = "ok"
         if at is None:
             severity, message, hours = "fail", "was never loaded", None
+            if table.load_error_hours is None:
+                severity, message = "ok", "was never loaded, and nothing says that it has to be"
         else:
             age = calendar.open_hours(at, as_of) if table.kind == "file" else (as_of - at).total_seconds() / 3600
             hours = round(age, 1)

@@ -64,6 +64,7 @@ class Earlier:
     was_reported: bool = False
     was_paired: bool = False
     exclusion_reason: str | None = None
+    amount_minor: int = 0
 
 
 @dataclass(frozen=True)

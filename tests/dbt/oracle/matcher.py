@@ -68,6 +68,7 @@ class Matcher:
                 self.outcomes[item.item_key] = Outcome("open", item.intrinsic_code)
         apply: dict[str, Callable[[Rule, Sequence[Item]], None]] = {
             "identity": self._identity, "unique": self._unique, "group_total": self._group_total,
+            "total": self._total,
         }  # fmt: skip
         for rule in self.passes:
             apply[rule.pairing](rule, self._undecided(items))
@@ -118,6 +119,23 @@ class Matcher:
                             self.outcomes[line.item_key] = Outcome("open", self._left_over(line), rule.rule_id)
                     continue
             self._name(rule, group)
+
+    def _total(self, rule: Rule, items: Sequence[Item]) -> None:
+        """Whatever shares the key; right items that each come to the whole of the left repeat the first of them."""
+        for group in self._by_key(rule, items):
+            left, right = sides(group)
+            if not left or not right:
+                continue
+            whole = sum(item.amount_minor for item in left)
+            is_repeated = len(right) > 1 and whole != 0 and all(line.amount_minor == whole for line in right)
+            if not is_repeated or not is_one_currency(group):
+                self._name(rule, group)
+                continue
+            first = min(right, key=_order)
+            self._name(rule, [*left, first])
+            for line in right:
+                if line is not first:
+                    self.outcomes[line.item_key] = Outcome("open", self._left_over(line), rule.rule_id)
 
     def _unique(self, rule: Rule, items: Sequence[Item]) -> None:
         """One with one inside the window; whoever has, or is, one of several candidates is ambiguous."""
@@ -195,6 +213,8 @@ class Matcher:
             return "CURRENCY_MISMATCH"
         if ours == theirs:
             return None
+        if rule.pairing == "total" and max(item.due_date or date.min for item in left) >= self.world.business_date:
+            return "EXPECTED_NOT_DUE"
         if any(item.item_type == "returned_payout" for item in group):
             return self.terms.taken_back_code
         if ours == -theirs and self.terms.right_sign != 0:
@@ -311,7 +331,11 @@ class Matcher:
             and item.strong_key is not None and earlier.strong_key == item.strong_key
             and earlier.item_key != item.item_key
         ]  # fmt: skip
-        if any(earlier.was_paired for earlier in seen) or self._is_told_again(item):
+        # Many lines share the key of a total: one repeats another that says the same.
+        is_of_total = any(rule.pairing == "total" for rule in self.passes)
+        if any(
+            earlier.was_paired and (not is_of_total or earlier.amount_minor == item.amount_minor) for earlier in seen
+        ) or self._is_told_again(item):
             return self._repeated(item)
         reasons = [row.exclusion_reason for row in seen] + [other.exclusion_reason for other in self._namesakes(item)]
         if "FAILED" in reasons:

@@ -300,9 +300,9 @@ def _earlier_row(number: int, close_id: int, earlier: Earlier) -> dict[str, Any]
         "strong_key": earlier.strong_key and f"{number}:{earlier.strong_key}",
         "weak_key": earlier.weak_key and f"{number}:{earlier.weak_key}",
         "ledger_date": day if earlier.was_paired else None, "reported_date": day if earlier.was_reported else None,
-        "source_reference": "", "source_name": "", "source_table": "", "amount_minor": 0, "currency": "EUR",
-        "clearing_minor": 0, "clearing_account": f"{number}:", "batch_id": 1,
-        "value_date": str(earlier.value_date or day),
+        "source_reference": "", "source_name": "", "source_table": "",
+        "amount_minor": earlier.amount_minor, "currency": "EUR", "batch_id": 1,
+        "clearing_minor": 0, "clearing_account": f"{number}:", "value_date": str(earlier.value_date or day),
     }  # fmt: skip
 
 

@@ -133,6 +133,17 @@ class _Scene:
             strong_key=f"{self.processor}|account|{event.reference}|{event.currency}",
         )
 
+    def contract_invoice(self, key: str, side: str, event: Event) -> Item:
+        """What contracts say of a month's fees, or a line of an invoice; now and then a credit."""
+        item_type = "contract_fee" if side == LEFT else "invoice_line"
+        return Item(
+            **self._common(key, side, "contract_invoice", item_type, -self._signed(event), event.currency),
+            clearing_account=self._account(f"payables:{self.processor}"),
+            processor=self.processor,
+            processor_account="account",
+            strong_key=f"{self.processor}|account|processing|{event.currency}|{event.reference}",
+        )
+
     def processor_bank(self, key: str, side: str, event: Event) -> Item:
         """An announced payout, or a bank entry of a processor or of nobody known."""
         amount, reference, currency = self._signed(event), self._reference(side, event, 15), event.currency
@@ -242,6 +253,7 @@ class _Scene:
             rows.append(Earlier(
                 key, item.reconciliation, item.strong_key, item.weak_key, day, was_reported,
                 was_reported and self._often(80), "FAILED" if is_failed else None,
+                item.amount_minor if self._often(50) else 0,
             ))  # fmt: skip
         return list({row.item_key: row for row in rows}.values())
 
@@ -405,6 +417,7 @@ MAKERS = {
     "payout_bank": _Scene.payout_bank,
     "fx_bank": _Scene.fx_bank,
     "ledger_bank": _Scene.ledger_bank,
+    "contract_invoice": _Scene.contract_invoice,
 }
 # Most rules and codes are those of the first.
 NAMES = ("payment_processor", "payment_processor", "payment_processor", "processor_bank", *MAKERS)

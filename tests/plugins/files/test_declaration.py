@@ -15,7 +15,7 @@ from tieout.sources import load_registry
 WHOLE = ["adyen.csv", "stripe.csv", "paypal.csv", "ecb.csv", "camt053.xml", "mt940.sta", "mt942.sta", "bai2.bai",
          "checkout_breakdown.csv", "checkout_payouts.csv", "wechatpay_trade.csv", "wechatpay_fund.csv",
          "alipay_trade.csv", "alipay_account.csv", "trustly.csv", "adyen_accounting.csv",
-         "braintree.json", "mollie.json"]  # fmt: skip
+         "braintree.json", "mollie.json", "invoice.csv"]  # fmt: skip
 PYTHON_TYPES = {
     "bigint": int, "integer": int, "text": str, "numeric": Decimal, "date": date, "timestamptz": datetime,
     "boolean": bool,
@@ -75,6 +75,9 @@ def test_control_totals_are_those_of_the_rows_sent(name: str, read: Callable[...
          [("bank_statement", "KW81CBKU0000000000001234560101|KWD|2026-12-31|00201/001")]),
         ("mt942.sta", "bank", "NZ020500123456700", date(2026, 10, 19), []),
         ("bai2.bai", "bank", "7700012345", date(2026, 10, 19), [("bank_statement", "7700012345|USD|2026-10-19|")]),
+        # An invoice does not say how far the daily reports of its accounts reach.
+        ("invoice.csv", "adyen", None, None,
+         [("processor_invoice", "adyen|INV-7"), ("processor_invoice", "adyen|INV-8")]),
     ],
 )  # fmt: skip
 def test_a_file_says_where_it_is_from_and_what_it_is(

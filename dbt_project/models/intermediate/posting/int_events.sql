@@ -39,6 +39,18 @@ openings as (
     select * from {{ ref('int_bank_openings') }}
 ),
 
+invoice_lines as (
+    select * from {{ ref('stg_files__invoice_lines') }} where version_reason is null
+),
+
+-- Since when a processor invoices: what it deducts for an invoice from then on pays what the invoice booked.
+invoiced_since as (
+    select processor, min(valid_from) as invoiced_since
+    from {{ ref('stg_payments__fee_schedules') }}
+    where billing = 'invoice'
+    group by processor
+),
+
 ledger_entries as (
     select entries.*
     from {{ ref('stg_payments__ledger_entries') }} as entries
@@ -136,16 +148,18 @@ settlement_events as (
     select
         'line:' || line_key || {{ version_suffix('version_no') }} as event_key,
         case
+            when family = 'invoice_deduction' and booked_date >= invoiced_since then 'invoice_deduction'
             when item_type = 'fee' then 'processor_fee'
             when item_type in ('reserve_hold', 'reserve_release') then 'reserve'
             when item_type in ('payout', 'payout_return') then 'processor_payout'
             else 'settlement_line'
         end as event_type,
         case when gross_currency = net_currency then 'same_currency' else 'cross_currency' end as model,
-        processor, null::text as bank_account, booked_date as value_date, booked_date as event_date,
+        lines.processor, null::text as bank_account, booked_date as value_date, booked_date as event_date,
         gross_minor - prior_gross_minor as gross_minor, gross_currency, fee_minor - prior_fee_minor as fee_minor,
         net_minor - prior_net_minor as net_minor, net_currency, 0::bigint as platform_fee_minor
     from lines
+    left join invoiced_since on lines.processor = invoiced_since.processor
 ),
 
 bank_events as (
@@ -156,6 +170,16 @@ bank_events as (
         0::bigint as gross_minor, currency as gross_currency, 0::bigint as fee_minor,
         amount_minor - prior_amount_minor as net_minor, currency as net_currency, 0::bigint as platform_fee_minor
     from entries
+),
+
+invoice_events as (
+    select
+        'invoice:' || line_key || {{ version_suffix('version_no') }} as event_key,
+        'processor_invoice' as event_type, 'any' as model, processor, null::text as bank_account,
+        invoice_date as value_date, invoice_date as event_date,
+        0::bigint as gross_minor, currency as gross_currency, 0::bigint as fee_minor,
+        amount_minor - prior_amount_minor as net_minor, currency as net_currency, 0::bigint as platform_fee_minor
+    from invoice_lines
 ),
 
 opening_events as (
@@ -191,6 +215,8 @@ final as (
     select {{ dims }} from settlement_events
     union all
     select {{ dims }} from bank_events
+    union all
+    select {{ dims }} from invoice_events
     union all
     select {{ dims }} from opening_events
     union all

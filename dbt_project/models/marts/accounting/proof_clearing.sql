@@ -47,6 +47,10 @@ entries as (
     select * from {{ ref('stg_files__bank_entries') }} where version_rank = 1
 ),
 
+invoice_lines as (
+    select * from {{ ref('stg_files__invoice_lines') }} where version_rank = 1
+),
+
 payouts as (
     select * from {{ ref('stg_payments__payouts') }} where version_rank = 1
 ),
@@ -108,6 +112,8 @@ staged_events as (
     union all
     select 'bank_entries.amount_minor', currency, amount_minor - prior_amount_minor from entries
     union all
+    select 'invoice_lines.amount_minor', currency, amount_minor - prior_amount_minor from invoice_lines
+    union all
     select 'ledger_entries.amount_minor', ledger_entries.currency,
         ledger_entries.amount_minor - coalesce(ledger_entries.prior_amount_minor, 0)
     from ledger_entries
@@ -130,19 +136,21 @@ known_events as (
     union all
     select 'settlement_lines.gross_minor', gross_currency, gross_minor
     from events
-    where event_type in ('settlement_line', 'processor_fee', 'reserve', 'processor_payout')
+    where event_type in ('settlement_line', 'processor_fee', 'invoice_deduction', 'reserve', 'processor_payout')
     union all
     select 'settlement_lines.fee_minor', net_currency, fee_minor
     from events
-    where event_type in ('settlement_line', 'processor_fee', 'reserve', 'processor_payout')
+    where event_type in ('settlement_line', 'processor_fee', 'invoice_deduction', 'reserve', 'processor_payout')
     union all
     select 'settlement_lines.net_minor', net_currency, net_minor
     from events
-    where event_type in ('settlement_line', 'processor_fee', 'reserve', 'processor_payout')
+    where event_type in ('settlement_line', 'processor_fee', 'invoice_deduction', 'reserve', 'processor_payout')
     union all
     select 'bank_entries.amount_minor', net_currency, net_minor
     from events
     where event_type like 'bank\_%' and event_type <> 'bank_opening'
+    union all
+    select 'invoice_lines.amount_minor', net_currency, net_minor from events where event_type = 'processor_invoice'
     union all
     select 'ledger_entries.amount_minor', net_currency, net_minor from events where event_type = 'book_movement'
 ),

@@ -13,6 +13,7 @@
     'settlement_lines': ref('stg_files__settlement_lines'),
     'bank_statements': ref('stg_files__bank_statements'),
     'bank_entries': ref('stg_files__bank_entries'),
+    'invoice_lines': ref('stg_files__invoice_lines'),
 } %}
 {#- Tables of further sources are proven into raw; what becomes of them there is theirs. #}
 {%- set reconciled_sources = ('payments', 'files') %}
@@ -228,6 +229,27 @@ excluded_as_counted as (
     group by source_table, currency
 ),
 
+-- What clears no account is counted here: both sides say what contracts price and what invoices add, no more and no less.
+compared_amounts as (
+    select 'contract_invoice.left' as subject, currency, -fee_minor as counted_minor, 0::bigint as held_minor
+    from {{ ref('int_invoiced_fees') }}
+    union all
+    select 'contract_invoice.right', currency, prior_amount_minor - amount_minor, 0
+    from {{ ref('stg_files__invoice_lines') }}
+    where version_reason is null
+    union all
+    select reconciliation || '.' || side, currency, 0, amount_minor
+    from new_items
+    where reconciliation = 'contract_invoice' and exclusion_reason is null
+),
+
+compared_as_counted as (
+    select
+        {{ proof_line('compared_as_counted', 'subject', 'currency', '0', '0', 'sum(counted_minor)', 'sum(held_minor)') }}
+    from compared_amounts
+    group by subject, currency
+),
+
 -- 4. Newly consumed + carried + taken apart = matched + open + excluded, in count and amount.
 incoming as (
     select reconciliation, side, currency, item_key, amount_minor from new_items
@@ -355,6 +377,8 @@ final as (
     select * from source_to_items
     union all
     select * from excluded_as_counted
+    union all
+    select * from compared_as_counted
     union all
     select * from explained
     union all

@@ -84,6 +84,7 @@ paired as (
         min(items.calendar) filter (where items.side = 'left') as left_calendar,
         min(items.value_date) filter (where items.side = 'left') as left_date,
         max(items.expected_date) filter (where items.side = 'left') as expected_date,
+        max(items.due_date) filter (where items.side = 'left') as due_date,
         min(items.value_date) filter (where items.side = 'right') as right_date,
         bool_or(items.item_type = 'returned_payout') as has_returned_payout,
         bool_or(items.item_type = 'reserve_hold') as has_reserve_hold,
@@ -139,7 +140,11 @@ tolerated as (
 -- Keys of one-sided items that this or an earlier close has seen before. Who has no reference is known by the fallback key,
 -- where that names an event.
 one_sided as (
-    select items.item_key, items.reconciliation, items.strong_key, items.weak_key, items.calendar, items.value_date, items.batch_id
+    select
+        items.item_key, items.reconciliation, items.strong_key, items.weak_key, items.calendar, items.value_date, items.batch_id,
+        items.amount_minor,
+        -- What shares the key of a total is no repetition for that.
+        items.reconciliation in (select reconciliation from rules where pairing = 'total') as is_of_total
     from items
     left join matches on items.item_key = matches.item_key and matches.decision = 'paired'
     where matches.item_key is null and items.side = 'right' and items.exclusion_reason is null and not items.is_unlinked
@@ -158,7 +163,10 @@ unreferenced as (
 seen as (
     select
         one_sided.item_key,
-        bool_or(earlier_items.ledger_date is not null and earlier_items.reported_date is not null) as was_paired,
+        bool_or(
+            earlier_items.ledger_date is not null and earlier_items.reported_date is not null
+            and (not one_sided.is_of_total or earlier_items.side = 'right' and earlier_items.amount_minor = one_sided.amount_minor)
+        ) as was_paired,
         bool_or(earlier_items.exclusion_reason = 'FAILED') as had_failed,
         false as is_replacement
     from one_sided
@@ -231,6 +239,8 @@ coded as (
             when paired.group_id is not null then case
                 when not paired.is_one_currency then 'CURRENCY_MISMATCH'
                 when paired.left_minor <> paired.right_minor then case
+                    -- Of a total, more of either side may come until it is due.
+                    when rules.pairing = 'total' and paired.due_date >= {{ business_date() }} then 'EXPECTED_NOT_DUE'
                     when paired.has_returned_payout then kinds.taken_back_code
                     when paired.left_minor = -paired.right_minor and kinds.right_sign <> 0 then 'DIRECTION'
                     when paired.has_reserve_hold and paired.right_minor between 0 and paired.left_minor then 'RESERVE_HELD'
@@ -334,11 +344,11 @@ final as (
         group_right_minor::bigint as group_right_minor,
         -- What the sides differ by, and what it is: the part that names itself, and the rest.
         case when is_one_currency then (group_right_minor - group_left_minor)::bigint end as difference_minor,
-        case when is_one_currency then case when is_bank_charge then group_right_minor - group_left_minor else 0 end::bigint end as difference_fee_minor,
+        case when is_one_currency then case when is_bank_charge or break_code = 'FEE_VARIANCE' then group_right_minor - group_left_minor else 0 end::bigint end as difference_fee_minor,
         case when is_one_currency then case when break_code = 'FX_DIFFERENCE' then group_right_minor - group_left_minor else 0 end::bigint end as difference_fx_minor,
         case when is_one_currency then case when break_code = 'ROUNDING' then group_right_minor - group_left_minor else 0 end::bigint end as difference_rounding_minor,
         case when is_one_currency then case
-            when is_bank_charge or break_code in ('FX_DIFFERENCE', 'ROUNDING') then 0 else group_right_minor - group_left_minor
+            when is_bank_charge or break_code in ('FEE_VARIANCE', 'FX_DIFFERENCE', 'ROUNDING') then 0 else group_right_minor - group_left_minor
         end::bigint end as difference_remainder_minor,
         left_as_of,
         right_as_of,

@@ -168,10 +168,11 @@ partnered_{{ pass }} as (
         grouped_{{ pass }}.*,
         chosen_{{ pass }}.pair_key,
         chosen_{{ pass }}.is_only_choice,
-        names_event and right_count > 1 and is_one_currency and left_minor <> right_minor
-        and case pairing
-            when 'total' then bool_and(side = 'left' or amount_minor = left_minor) over (partition by key_value)
-            else left_count = 1 and bool_or(side = 'right' and amount_minor = left_minor) over (partition by key_value)
+        is_one_currency and left_minor <> right_minor
+        and case
+            when pairing = 'total' then bool_and(side = 'left' or amount_minor = left_minor) over (partition by key_value)
+            else names_event and left_count = 1 and right_count > 1
+                and bool_or(side = 'right' and amount_minor = left_minor) over (partition by key_value)
         end as has_exact_partner
     from grouped_{{ pass }}
     left join chosen_{{ pass }} on grouped_{{ pass }}.item_key = chosen_{{ pass }}.item_key

@@ -25,6 +25,9 @@ from tieout.sources import BATCH_ID, FILE_ID, Table, raw_identifier
 # What ISO 4217 calls an amount without a currency: a null currency must not hide an amount from the totals.
 NO_CURRENCY = "XXX"
 KEY_SEPARATOR = "|"
+# Fewer rows are weighed before other processes have started.
+PARALLEL_FROM_ROWS = 100_000
+PARALLEL_COSTS = ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_index_scan_size")
 
 # Keys and rows are hashed as text: both sides must spell every type alike.
 SESSION_SPELLING = (
@@ -129,7 +132,7 @@ def seal_batch(cursor: Any, table: Table, batch_id: int, expected: Totals, horiz
     :raises TotalsMismatchError: raw differs; the caller's transaction must be rolled back.
     """
     reach(Failpoint.BEFORE_TOTALS)
-    found = raw_totals(cursor, table, batch_id)
+    found = raw_totals(cursor, table, batch_id, expected.row_count)
     compare_totals(table, expected, found, "at the source", f"in raw.{table.raw_table}")
     reach(Failpoint.BEFORE_MANIFEST)
     cursor.execute(
@@ -147,11 +150,22 @@ def seal_batch(cursor: Any, table: Table, batch_id: int, expected: Totals, horiz
     return found
 
 
-def raw_totals(cursor: Any, table: Table, batch_id: int) -> Totals:
-    """What a batch's rows in raw weigh now. The session must spell as :data:`SESSION_SPELLING` says."""
-    condition = sql.SQL("{} = {}").format(sql.Identifier(BATCH_ID), sql.Literal(batch_id))
+def raw_totals(cursor: Any, table: Table, batch_id: int, row_count: int) -> Totals:
+    """What a batch's rows in raw weigh now. The session must spell as :data:`SESSION_SPELLING` says.
+
+    :param row_count: how many rows are expected: many are weighed by several processes of the server.
+    """
+    is_large = row_count >= PARALLEL_FROM_ROWS
+    if is_large:
+        cursor.execute("; ".join(f"set local {name} = 0" for name in PARALLEL_COSTS))
+    # Of a number it would look up that rows of the newest batch are rare, having counted before they came.
+    batch = sql.SQL("(select {}::bigint)" if is_large else "{}").format(sql.Literal(batch_id))
+    condition = sql.SQL("{} = {}").format(sql.Identifier(BATCH_ID), batch)
     cursor.execute(totals_statement(table, raw_identifier(table), condition))
-    return fold_totals(table, cursor.fetchall())
+    totals = fold_totals(table, cursor.fetchall())
+    if is_large:
+        cursor.execute("; ".join(f"set local {name} to default" for name in PARALLEL_COSTS))
+    return totals
 
 
 def hashed_key(table: Table) -> tuple[str, ...]:

@@ -153,10 +153,10 @@ LAYERS = [
     replace(EVENTS, where="event_key like '%@%'", day=RESTATED_DAY, most=MOST_AGAIN),
     # What clears no account.
     replace(_raw("invoice_lines", (), AMOUNT), day=RESTATED_DAY),
-    _staged("stg_files__invoice_lines", ("version_reason", "is_deleted"), AMOUNT, day=RESTATED_DAY),
+    _staged("stg_files__invoice_lines", ("version_reason",), AMOUNT, day=RESTATED_DAY, most=2),
     replace(
         ITEMS, kinds=("side", "is_carried", "exclusion_reason", "correction_reason"),
-        where="reconciliation = 'contract_invoice'", day=RESTATED_DAY, most=6,
+        where="reconciliation = 'contract_invoice'", day=RESTATED_DAY, most=4,
     ),
     replace(EVENTS, where="event_type = 'processor_invoice'", day=RESTATED_DAY, most=2),
 ]  # fmt: skip

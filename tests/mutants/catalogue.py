@@ -17,6 +17,8 @@ LINES = "models/intermediate/matching/int_settlement_items.sql"
 BANK = "models/intermediate/matching/int_bank_items.sql"
 INSTRUCTIONS = "models/intermediate/matching/int_instruction_items.sql"
 BALANCES = "models/intermediate/matching/int_balance_items.sql"
+INVOICED = "models/intermediate/matching/int_invoiced_fees.sql"
+INVOICES = "models/intermediate/matching/int_invoice_items.sql"
 CARRIED = "models/intermediate/matching/int_items.sql"
 COVERAGE = "models/intermediate/matching/int_coverage.sql"
 EVENTS = "models/intermediate/posting/int_events.sql"
@@ -51,6 +53,26 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = (
+    Mutant(
+        "a total: one that equals it is enough", MATCHES,
+        "then bool_and(side = 'left' or amount_minor = left_minor)",
+        "then bool_or(side = 'right' and amount_minor = left_minor)",
+    ),
+    Mutant("a total: due today is late", ITEMS, "'total' and paired.due_date >=", "'total' and paired.due_date >"),
+    Mutant("a total: what shares its key is a repetition", ITEMS, "and (not one_sided.is_of_total or", "and (true or"),
+    Mutant("a month's fees: what stood before is not taken off", INVOICED, "select lines.*, -1,", "select lines.*, 0,"),
+    Mutant(
+        "a month's fees: priced again with each capture", INVOICED,
+        "bool_and(is_consumed_now) over", "bool_or(is_consumed_now) over",
+    ),
+    Mutant(
+        "an invoice: its change has the other sign", INVOICES,
+        "then prior_amount_minor - amount_minor else", "then amount_minor - prior_amount_minor else",
+    ),
+    Mutant(
+        "an invoice: what is deducted for it is an expense again", EVENTS,
+        "family = 'invoice_deduction' and booked_date >= invoiced_since", "false",
+    ),
     Mutant(
         "corrections: right side not subtracted", MATCHES,
         "then items.amount_minor else -items.amount_minor end",
@@ -136,7 +158,11 @@ MUTANTS = (
         "order by value_date, item_key) as twin_rank",
         "order by value_date desc, item_key) as twin_rank",
     ),
-    Mutant("several of ours may leave lines over", MATCHES, "left_count = 1 and right_count > 1", "right_count > 1"),
+    Mutant(
+        "several of ours may leave lines over", MATCHES,
+        "names_event and left_count = 1 and right_count > 1",
+        "names_event and right_count > 1",
+    ),
     Mutant("lines that add up are left over", MATCHES, " and left_minor <> right_minor\n", "\n"),
     Mutant(
         "one side is enough", MATCHES,

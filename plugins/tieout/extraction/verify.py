@@ -140,7 +140,7 @@ def _against_raw(cursor: Any, batch: _Batch, table: Table | None) -> Verdict:
     if table is None:
         said = "the table is no longer declared: declare it again in the dbt source YAML to prove its batches"
         return Verdict(batch.batch_id, batch.source, batch.table, "raw", None, said)
-    found = raw_totals(cursor, table, batch.batch_id)
+    found = raw_totals(cursor, table, batch.batch_id, batch.expected.row_count)
     return _compared(batch, found, "raw", f"in raw.{table.raw_table}")
 
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,8 +30,9 @@ ARROW_TYPES: dict[type, pa.DataType] = {
     datetime: pa.timestamp("us", "UTC"),
     Decimal: pa.string(),
 }
-# Amounts with all the decimals of their currency and no more digits than a bigint surely has, by those decimals.
-PLAIN_AMOUNTS = {0: r"^(-?\d{1,15})?$", 2: r"^(-?\d{1,15}\.\d{2})?$", 3: r"^(-?\d{1,15}\.\d{3})?$"}
+# With all the decimals of its currency, an amount of no more digits than these is a bigint.
+PLAIN_DIGITS, PLAIN_DECIMALS = 15, 3
+_POINT, _MINUS, _ZERO = map(ord, ".-0")
 
 
 class UnstorableText(ValueError):
@@ -184,26 +186,22 @@ class MinorUnits:
     def __init__(self, currencies: pa.StringArray, provider: str) -> None:
         self._currencies = currencies
         self._provider = provider
-        self._pattern: str | None = None
+        self._decimals: int | None = None
         try:
             decimals = {exponent(each, provider) for each in pc.unique(currencies).to_pylist()}
         except AmountError:
             return  # it matters only where the currency has an amount
         if len(decimals) == 1:
-            self._pattern = PLAIN_AMOUNTS.get(decimals.pop())
+            self._decimals = decimals.pop()
 
     def of(self, texts: pa.StringArray) -> pa.Int64Array:
         """:func:`tieout.money.to_minor` of each text; a blank one is 0.
 
         :raises AmountError: one of them is no exact amount.
         """
-        blank = pc.equal(texts, "")
-        if blank.false_count == 0:
-            return pa.repeat(pa.scalar(0, pa.int64()), len(texts))
         # Nearly all are digits with all the currency's decimals; to_minor is the rule for all others.
-        if self._pattern is not None and not pc.match_substring_regex(texts, self._pattern).false_count:
-            digits = pc.replace_substring(texts, ".", "")
-            return pc.if_else(blank, "0", digits).cast(pa.int64())
+        if self._decimals is not None and (found := _plain_amounts(texts, self._decimals)) is not None:
+            return found
         return pa.array(
             [
                 to_minor(text, currency, provider=self._provider) if text else 0
@@ -211,6 +209,40 @@ class MinorUnits:
             ],
             pa.int64(),
         )
+
+
+def _plain_amounts(texts: pa.StringArray, decimals: int) -> pa.Int64Array | None:
+    """Digits with so many decimals as minor units, a blank as 0; None where one is written otherwise."""
+    count = len(texts)
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + count + 1]
+    lengths = np.diff(offsets)
+    filled = lengths > 0
+    if not filled.any():
+        return pa.repeat(pa.scalar(0, pa.int64()), count)
+    if texts.null_count or decimals > PLAIN_DECIMALS:
+        return None
+    data = np.frombuffer(texts.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
+    ends = (offsets[1:] - offsets[0])[filled]
+    negative = data[ends - lengths[filled]] == _MINUS
+    pointed = 1 if decimals else 0
+    whole = lengths[filled] - negative - decimals - pointed
+    if whole.min() < 1 or whole.max() > PLAIN_DIGITS:
+        return None
+    points = ends - decimals - 1
+    if pointed and (data[points] != _POINT).any():
+        return None
+    # What is neither sign nor point, each in its place, must be a digit.
+    if np.count_nonzero(data - _ZERO < 10) != len(data) - np.count_nonzero(negative) - pointed * len(ends):
+        return None
+    if pointed:
+        kept = np.ones(len(data), np.bool_)
+        kept[points] = False
+        data = data[kept]
+    begins = np.zeros(count + 1, np.int32)
+    np.cumsum(lengths - pointed * filled, out=begins[1:])
+    marks = pa.py_buffer(np.packbits(filled, bitorder="little"))
+    digits = pa.Array.from_buffers(pa.string(), count, [marks, pa.py_buffer(begins), pa.py_buffer(data)])
+    return digits.cast(pa.int64()).fill_null(0)
 
 
 def redacted(texts: pa.StringArray) -> pa.StringArray:

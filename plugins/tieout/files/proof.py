@@ -191,7 +191,8 @@ PASSED_ON_ROWS, PASSED_ON_CHARS = 512, 1 << 18
 class Reading:
     """What a file holds, counted and summed while it was read.
 
-    ``signed_sum`` is in minor units per currency: bank entries with their sign, or the net of settlement lines.
+    ``signed_sum`` is in minor units per currency: bank entries with their sign, the net of settlement lines, or what
+    invoices ask for.
     ``exact_sum`` is the same in major units, with the decimals the file writes. ``balance`` is ``ok`` where the
     file proves its own sum, ``off BY`` (closing - opening - entries) where it disproves it, ``-`` where it does
     not say. ``totals`` maps (raw table, amount column, currency) to (rows that carry the amount, sum of minor units).

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psycopg2
-from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from tieout import files
@@ -38,11 +37,12 @@ from tieout.landing.arrivals import (
     storable,
     walk,
 )
+from tieout.landing.binary import copy_statement
 from tieout.landing.free_text import FreeText
 from tieout.landing.register import BusyError, Entry, HeldFile, Status, file_transaction
 from tieout.landing.spool import CHUNK_BYTES, CopyPipe, RefusedContent, Spools
 from tieout.load_notes import note
-from tieout.sources import BATCH_ID, Registry, Table, raw_identifier
+from tieout.sources import Registry, Table
 
 Outcome = Literal["loaded", "known", "quarantined", "held", "waiting", "empty", "failed"]
 
@@ -356,9 +356,9 @@ class _Load:
             self.batches[table.name] = open_batch(self._cursor, table, self._run.as_of, file_id=self.enter())
         return self.batches[table.name]
 
-    def ids(self, table: Table) -> bytes:
-        """What each row of COPY's text begins with."""
-        return f"{self.open(table)}\t{self.enter()}".encode()
+    def ids(self, table: Table) -> tuple[int, int]:
+        """The batch and the file that each row of a table begins with."""
+        return self.open(table), self.enter()
 
     def pipe(self, table: Table) -> CopyPipe:
         """COPY of a table's rows while they are read."""
@@ -366,9 +366,7 @@ class _Load:
 
     def copy(self, table: Table, source: Any) -> None:
         """COPY of a table's rows."""
-        columns = sql.SQL(", ").join(map(sql.Identifier, (BATCH_ID, *table.column_names)))
-        statement = sql.SQL("copy {} ({}) from stdin").format(raw_identifier(table), columns)
-        self._cursor.copy_expert(statement, source, CHUNK_BYTES)
+        self._cursor.copy_expert(copy_statement(table), source, CHUNK_BYTES)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Rows of a file on their way to COPY: exact text, counted and hashed as they pass.
+"""Rows of a file on their way to COPY: counted and hashed as they pass.
 
 A connection carries one COPY at a time. The rows of the first table that a reader gives any of go straight into it,
 while the reader goes on; those of the others wait in one temporary file a table.
@@ -12,8 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from queue import Queue
 from threading import Thread
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, NoReturn, Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,27 +23,19 @@ from tieout.batches import KEY_SEPARATOR, hashed_key
 from tieout.card_numbers import CardKey
 from tieout.digests import md5_sum
 from tieout.files.columns import as_bytes
+from tieout.landing.binary import HEAD, TAIL, BinaryRows, UnstorableValue
 from tieout.landing.free_text import FreeText
 from tieout.sources import Table
 
 CHUNK_BYTES = 1 << 20
 PIECES_WAITING = 4
-NULL = "\\N"
-# The backslash first: the others bring one of their own.
-ESCAPES = (("\\", "\\\\"), ("\n", "\\n"), ("\t", "\\t"), ("\r", "\\r"))
 SPOOL_BUFFER_BYTES = 1 << 18
-# Opens each spooled row, to be replaced by the ids that are known only in the transaction. NUL is in no text of
-# Postgres, so it stands in no row.
-ROW_START = b"\0"
-TAB, NEWLINE = b"\t", b"\n"
+# Stands before each spooled block: how many bytes it has.
+BLOCK_SIZE = struct.Struct("=q")
 
 
 class AbandonedError(Exception):
     """Rows that were on their way must not be stored."""
-
-
-class UnstorableNul(ValueError):
-    """A text holds a NUL, which no text of Postgres can."""
 
 
 class RefusedContent(Exception):
@@ -59,7 +52,7 @@ class _Source(Protocol):
     def read(self, size: int = ...) -> bytes: ...
 
 
-# Runs COPY of one table over a source of its text, to the end.
+# Runs COPY of one table over a source of its rows, to the end.
 Copy = Callable[[_Source], None]
 
 
@@ -68,21 +61,21 @@ class CopyPipe:
 
     Nobody else may use the connection until :meth:`finish` or :meth:`abandon` has returned.
 
-    :param ids: what each row must begin with, before the first tab of its own.
+    :param ids: of the batch and of the file, which each row must begin with.
     """
 
-    def __init__(self, copy: Copy, ids: bytes) -> None:
+    def __init__(self, copy: Copy, ids: tuple[int, int]) -> None:
         self.ids = ids
         self._copy = copy
         self._pieces: Queue[bytes | None] = Queue(PIECES_WAITING)
-        self._gathered: list[bytes] = []
+        self._gathered: list[bytes | pa.Buffer] = []
         self._size = 0
         self._ended = False
         self._error: BaseException | None = None
         self._thread = Thread(target=self._run, name="copy", daemon=True)
         self._thread.start()
 
-    def write(self, rows: bytes) -> None:
+    def write(self, rows: bytes | pa.Buffer) -> None:
         """Hand rows over; waits while COPY is far behind. What went wrong with rows before is told at the end."""
         self._gathered.append(rows)
         self._size += len(rows)
@@ -135,7 +128,7 @@ class CopyPipe:
 
 
 class Spools:
-    """Rows on their way to COPY: one temporary text file a table, counted and hashed as they pass.
+    """Rows on their way to COPY: one temporary file a table, counted and hashed as they pass.
 
     :param pipe: opens the COPY that the first table's rows go straight into.
 
@@ -158,7 +151,8 @@ class Spools:
         self._pipe = pipe
         self._piped: tuple[str, CopyPipe] | None = None
         self._keys: dict[str, tuple[int, ...]] = {}
-        self._names: dict[str, tuple[str, ...]] = {}
+        self._rows: dict[str, BinaryRows] = {}
+        self._schemas: dict[str, pa.Schema] = {}
         self._folder = folder
         self._tables = tables
         self._stack = stack
@@ -167,28 +161,26 @@ class Spools:
         """Take rows of a table, their columns in the order declared, without ``file_id``.
 
         :raises ValueError: the columns are others than declared.
-        :raises RefusedContent: a text holds a NUL.
+        :raises RefusedContent: a text holds a NUL, or a number does not fit its column.
         """
         if name not in self.row_counts:
-            self._open(name)
-        if tuple(rows.schema.names) != self._names[name]:
-            raise ValueError(f"rows of {name} have {rows.schema.names}, declared are {list(self._names[name])}")
+            self._open(name, rows.schema)
+        if rows.schema != self._schemas[name]:
+            raise ValueError(f"rows of {name} have {rows.schema.names}, declared are {self._schemas[name].names}")
         if not rows.num_rows:
             return
         masked = self.free_text[name].masked(rows.columns)
-        try:
-            texts = list(map(_spelled, masked))
-            columns = [_escaped(text) if text is column else text for text, column in zip(texts, masked, strict=True)]
-        except UnstorableNul:
-            holding = next(n for n, row in enumerate(rows.to_pylist(), 1) if "\0" in "".join(map(str, row.values())))
-            row = self.row_counts[name] + holding
-            raise RefusedContent(f"{name}, row {row}: text holds a NUL character") from None
+        for column in masked:
+            if pa.types.is_string(column.type) and _holds_nul(column):
+                self._refuse_nul(name, rows)
         if self._piped is not None and self._piped[0] == name:
-            self._piped[1].write(_text(columns, self._piped[1].ids))
+            self._piped[1].write(self._together(name, masked, self._piped[1].ids))
         else:
-            self._files[name].write(_text(columns, ROW_START))
+            block = pa.RecordBatch.from_arrays(masked, schema=self._schemas[name]).serialize()
+            self._files[name].write(BLOCK_SIZE.pack(block.size))
+            self._files[name].write(block)
         self.row_counts[name] += rows.num_rows
-        self.key_hashes[name] += md5_sum(as_bytes(_key_text([texts[at] for at in self._keys[name]])))
+        self.key_hashes[name] += md5_sum(as_bytes(_key_text([_spelled(masked[at]) for at in self._keys[name]])))
 
     def finish(self) -> None:
         """All rows are there: wait for the COPY of the first table, write out what is buffered of the others.
@@ -196,6 +188,7 @@ class Spools:
         :raises Exception: what COPY raised.
         """
         if self._piped is not None:
+            self._piped[1].write(TAIL)
             self._piped[1].finish()
         for spool in self._files.values():
             spool.flush()
@@ -204,42 +197,62 @@ class Spools:
         """Tables whose rows wait, in the order declared."""
         return (table for name, table in self._tables.items() if name in self._files)
 
-    def stream(self, name: str, ids: bytes) -> _Numbered:
+    def stream(self, name: str, ids: tuple[int, int]) -> Pieces:
         """A table's waiting rows for COPY, each with the ids before it."""
+        return Pieces(self._waiting_rows(name, ids))
+
+    def _waiting_rows(self, name: str, ids: tuple[int, int]) -> Iterator[bytes]:
         spool = self._files[name]
         spool.seek(0)
-        return _Numbered(spool, ids)
+        yield HEAD
+        while size := spool.read(BLOCK_SIZE.size):
+            block = pa.ipc.read_record_batch(spool.read(*BLOCK_SIZE.unpack(size)), self._schemas[name])
+            yield self._together(name, block.columns, ids).to_pybytes()
+        yield TAIL
 
-    def _open(self, name: str) -> None:
+    def _together(self, name: str, columns: Sequence[pa.Array], ids: tuple[int, int]) -> pa.Buffer:
+        try:
+            return self._rows[name].of(columns, *ids)
+        except UnstorableValue as error:
+            raise RefusedContent(f"a value does not fit its column: {error}") from error
+
+    def _refuse_nul(self, name: str, rows: pa.RecordBatch) -> NoReturn:
+        holding = next(n for n, row in enumerate(rows.to_pylist(), 1) if "\0" in "".join(map(str, row.values())))
+        raise RefusedContent(f"{name}, row {self.row_counts[name] + holding}: text holds a NUL character")
+
+    def _open(self, name: str, schema: pa.Schema) -> None:
         table = self._tables.get(name)
         if table is None:
             raise ValueError(
                 f"rows for {name}, which no source of kind file declares: declare it in the dbt source YAML"
             )
         names = table.column_names[1:]
-        self._names[name] = names
+        if tuple(schema.names) != names:
+            raise ValueError(f"rows of {name} have {schema.names}, declared are {list(names)}")
+        self._rows[name] = BinaryRows(table)
+        self._schemas[name] = schema
         self.free_text[name] = FreeText(table.columns[1:], self._card_key)
         self._keys[name] = tuple(names.index(key) for key in hashed_key(table))
         self.row_counts[name] = self.key_hashes[name] = 0
         if self._piped is None:
             pipe = self._pipe(table)
             self._stack.callback(pipe.abandon)
+            pipe.write(HEAD)
             self._piped = name, pipe
         else:
-            opened = (self._folder / f"{name}.copy").open("w+b", buffering=SPOOL_BUFFER_BYTES)
+            opened = (self._folder / f"{name}.rows").open("w+b", buffering=SPOOL_BUFFER_BYTES)
             self._files[name] = self._stack.enter_context(opened)
 
 
-class _Numbered:
-    """A spool read as COPY text: the mark at each row's start becomes the row's batch and file id."""
+class Pieces:
+    """What COPY reads, from pieces as they are made: of whatever size it asks for, a piece may be larger."""
 
-    def __init__(self, spool: BinaryIO, ids: bytes) -> None:
-        self._spool = spool
-        self._ids = ids
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
 
     def read(self, size: int = CHUNK_BYTES) -> bytes:
-        """The next piece, b"" at the end; a bit more than ``size`` where ids were put in."""
-        return self._spool.read(size).replace(ROW_START, self._ids)
+        """The next piece, b"" at the end."""
+        return next(self._pieces, b"")
 
 
 def _key_text(columns: Sequence[pa.StringArray]) -> pa.StringArray:
@@ -248,41 +261,17 @@ def _key_text(columns: Sequence[pa.StringArray]) -> pa.StringArray:
 
 
 def _spelled(column: pa.Array) -> pa.StringArray:
-    """A column's values as text, as Postgres reads it: a text is itself; None stays."""
+    """A column of a key as text, as Postgres spells it; None stays."""
     if pa.types.is_string(column.type):
         return column
-    if pa.types.is_boolean(column.type):
-        return pc.if_else(column, "t", "f")
-    if pa.types.is_timestamp(column.type):
-        # Arrow asks the zone for each moment's offset, which takes twenty times as long.
-        return pc.binary_join_element_wise(column.cast(pa.timestamp("us")).cast(pa.string()), "+00", "")
     if pa.types.is_int64(column.type) or pa.types.is_date32(column.type):
         return column.cast(pa.string())
-    raise TypeError(f"{column.type} has no exact text here: readers give what tieout.files.columns says")
+    raise TypeError(f"{column.type} has no exact text here: it can be no part of a key")
 
 
-def _text(columns: Sequence[pa.StringArray], start: bytes) -> bytes:
-    """Spelled columns as the rows of COPY's text, ``start`` and a tab before each."""
-    # The values of the joined rows follow each other in memory: with the line end before each they are the text.
-    parts = [column.fill_null(NULL) if column.null_count else column for column in columns]
-    rows = pc.binary_join_element_wise((NEWLINE + start).decode(), *parts, TAB.decode())
-    _, offsets, values = rows.buffers()
-    (end,) = struct.unpack_from("=i", offsets, 4 * len(rows))
-    text: bytes = values.slice(1, end - 1).to_pybytes()
-    return text + NEWLINE
-
-
-def _escaped(column: pa.StringArray) -> pa.StringArray:
-    """Texts as fields of COPY's text format; None stays.
-
-    :raises UnstorableNul: a text holds a NUL.
-    """
+def _holds_nul(column: pa.StringArray) -> bool:
+    """Whether a text holds a NUL, which no text of Postgres can."""
     values = column.buffers()[2]
-    # Of a slice there may be more than its own: that costs time, and changes nothing.
-    every = values.to_pybytes() if values else b""
-    if b"\0" in every and pc.match_substring(column, "\0").true_count:
-        raise UnstorableNul
-    for mark, spelled in ESCAPES:
-        if mark.encode() in every:
-            column = pc.replace_substring(column, mark, spelled)
-    return column
+    # Of a slice there may be more than its own: then its texts are asked.
+    may = values and values.size and not np.frombuffer(values, np.uint8).min()
+    return bool(may and pc.match_substring(column, "\0").true_count)

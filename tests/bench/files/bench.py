@@ -100,8 +100,8 @@ class Bench:
             cursor.execute(sql.SQL("create table bare ({})").format(columns))
 
     def keep_our_rows(self) -> None:
-        """Write what Tieout loaded out as COPY's text."""
-        self._psql(f"\\copy raw.settlement_lines to '{self.scratch / 'our_rows'}'")
+        """Write what Tieout loaded out, in the format in which it goes in."""
+        self._psql(f"\\copy raw.settlement_lines to '{self.scratch / 'our_rows'}' (format binary)")
 
     def measure(self, report: str, way: str, rows: int) -> Run:
         """Run one way on an emptied warehouse and a server at rest.
@@ -119,7 +119,7 @@ class Bench:
             TIEOUT: [sys.executable, "-c", LOAD, str(path.parent), self.target],
             READER: [sys.executable, "-c", READ, str(path.parent)],
             COPY: self._command(f"\\copy bare from '{path}' (format csv, header)"),
-            OUR_ROWS: self._command(f"\\copy raw.settlement_lines from '{self.scratch / 'our_rows'}'"),
+            OUR_ROWS: self._command(f"\\copy raw.settlement_lines from '{self.scratch / 'our_rows'}' (format binary)"),
         }[way]
         if way == COPY:
             self.prepare_copy(path)

@@ -75,14 +75,17 @@ class _Scene:
         # Where the other side never got the references, fallback keys have to do.
         self.keeps_references = self._often(70)
         self.has_two_accounts = self._often(10)
-        self.contracts = [self._contract(number) for number in range(dice.choice((0, 1, 2, 2, 3)))]
+        # What is priced is what was settled: in every fifth world all else agrees, and contracts alone decide.
+        self.is_settled = self._often(20)
+        count = dice.choice((1, 2, 3, 4)) if self.is_settled else dice.choice((0, 1, 2, 2, 3))
+        self.contracts = [self._contract(number) for number in range(count)]
         self.events: list[Event] = []
         self.announced: list[Item] = []
 
     def world(self) -> World:
         names = [self.dice.choice(NAMES), self.dice.choice(NAMES)] if self._often(10) else [self.dice.choice(NAMES)]
-        items = []
-        for number in range(self.dice.randint(2, ITEMS_MAX)):
+        items = self._settled() if self.is_settled else []
+        for number in range(0 if self.is_settled else self.dice.randint(2, ITEMS_MAX)):
             make, side = MAKERS[self.dice.choice(names)], self.dice.choice((LEFT, RIGHT))
             items.append(self._carried(self._corrected(make(self, f"{number}", side, self._event()))))
         return World(
@@ -121,6 +124,25 @@ class _Scene:
         if family == "refund" and self._often(40):
             item = replace(item, exclusion_reason="FAILED")
         return replace(item, expected_date=None, due_date=None) if family == RESERVE else item
+
+    def _settled(self) -> list[Item]:
+        """Movements with one or two lines that come to their amount, reported when they are expected."""
+        items = []
+        for number in range(self.dice.randint(1, 3)):
+            family = self.dice.choice((CAPTURE, CAPTURE, CAPTURE, "refund", "chargeback"))
+            amount = self.base + self.dice.choice((0, 0, 1))
+            event = Event(family, f"r{number}", f"o{number}", amount, self.currency)
+            first = self.dice.choice((amount, amount, amount // 2, amount // 3))
+            shares = [(LEFT, amount), (RIGHT, first), *([(RIGHT, amount - first)] if first < amount else [])]
+            for place, (side, share) in enumerate(shares):
+                item = self.payment_processor(f"{number}{place}", side, replace(event, amount_minor=share))
+                day = self.business_date - timedelta(self.dice.choice((0, 0, 1)))
+                items.append(replace(
+                    item, strong_key=f"{self.processor}|r{number}|{family}", exclusion_reason=None, value_date=day,
+                    expected_date=self.business_date if side == LEFT else None,
+                    clearing_account=f"psp_clearing:{self.processor}",
+                ))  # fmt: skip
+        return items
 
     def batch_payout(self, key: str, side: str, event: Event) -> Item:
         """What a batch's lines come to, or the payout the processor announces for it."""
@@ -309,10 +331,11 @@ class _Scene:
         if item.strong_key is None and item.weak_key is None and item.item_type != "reserve_release":
             return replace(item, intrinsic_code="MISSING_KEY")
         fee = 0
-        if self._often(30):
+        asked = any(contract.pricing == "interchange_plus_plus" for contract in self.contracts)
+        if self._often(80 if asked else 10):
             item = replace(
-                item, interchange_minor=self.dice.choice((0, 4, 20, None)),
-                scheme_fee_minor=self.dice.choice((0, 1, 3, None)),
+                item, interchange_minor=self.dice.choice((0, 4, 20, 20, None)),
+                scheme_fee_minor=self.dice.choice((0, 1, 3, 3, None)),
             )  # fmt: skip
         if self.contracts and not self._often(10):
             contract = self.contracts[0]
@@ -354,6 +377,9 @@ class _Scene:
 
     def _contract(self, number: int) -> Contract:
         dice, day = self.dice, self.business_date
+        passes_through = self._often(25)
+        # With no mark-up at all, less than what is passed through may still be within the tolerance.
+        is_free = passes_through and self._often(40)
         return Contract(
             fee_schedule_id=f"contract {number}",
             processor=self.processor if self._often(90) else "stripe",
@@ -361,14 +387,14 @@ class _Scene:
             network=dice.choice(("visa", "*", "*")),
             market=dice.choice(("NL", "*", "*")),
             currency=self.currency if self._often(90) else "EUR",
-            pct_bps=Decimal(dice.choice((0, 100, 140, 250))),
-            fixed_minor=dice.choice((0, 10)),
+            pct_bps=Decimal(0 if is_free else dice.choice((0, 100, 140, 250))),
+            fixed_minor=0 if is_free else dice.choice((0, 10)),
             valid_from=day - timedelta(dice.choice((400, 400, 5, 1, 0))),
             valid_to=day - timedelta(dice.choice((0, 1, 2))) if self._often(20) else None,
             fee_type="gateway" if self._often(15) else "processing",
             item_type=dice.choice(("refund", "chargeback")) if self._often(15) else CAPTURE,
             billing="invoice" if self._often(10) else "settlement",
-            pricing="interchange_plus_plus" if self._often(25) else "blended",
+            pricing="interchange_plus_plus" if passes_through else "blended",
             tier_basis="month_volume" if self._often(15) else "line_amount",
             tier_from_minor=dice.choice((1, self.base, self.base + 1)) if self._often(20) else 0,
             charged_per="line" if self._often(30) else "item",

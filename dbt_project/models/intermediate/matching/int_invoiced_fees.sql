@@ -104,13 +104,7 @@ candidates as (
         date_trunc('month', standings.service_date::timestamp)::date as service_month,
         contracts.fee_type,
         contracts.fee_schedule_id,
-        standings.direction * least(
-            greatest(
-                {{ round_half_even('standings.charged_minor::numeric * contracts.pct_bps / 10000') }} + contracts.fixed_minor,
-                contracts.minimum_minor
-            ),
-            contracts.maximum_minor
-        ) as fee_minor,
+        standings.direction * {{ contracted_part('standings.charged_minor', 'contracts') }} as fee_minor,
         row_number() over (
             partition by standings.line_key, standings.direction, contracts.fee_type
             order by

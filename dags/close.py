@@ -16,13 +16,15 @@ latest. A date that has not ended is refused.
 - **May I re-run it?** Yes. Over the same batches it gives the same rows; a published close stays as it is. Until
   `publish`, readers see the close before it.
 - **Late data for a closed date?** The next close takes it with its own value date. To close the date itself again, with
-  every date after it: `tieout close reopen DATE --reason ...`. Until that is published this DAG's `open` is refused.
+  every date after it: the DAG `reclose`, or `tieout close reopen DATE --reason ...`. Until that is published this DAG's
+  `open` is refused. A locked month stays as it is.
 - **Where are the logs?** Each task's log has a line per model and test; `ops.build_results` keeps them, `ops.closes`
   has the state and the reason of a failure.
 - **Who owns it?** finance-control for the numbers, data-platform for the run.
 - **What if it fails?** *not proven*: the message names the table, currency and rows that do not add up; look at them
-  before anything else, a retry gives the same. Anything else: repair what the message names and clear `open` with
-  what is downstream of it.
+  before anything else, a retry gives the same. What cannot be repaired today two people may sign for:
+  `tieout close except DATE` shows the lines and what is missing; then clear `open` with what is downstream of it.
+  Anything else: repair what the message names and clear `open` likewise.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Looks whether the platform keeps its promises, on a clock of its own that waits for no other DAG.
 
 1. `check` asks every question of `tieout.watch.checks`: freshness by load time and by content, volume, quarantine,
-   contract drift, what loads noted, control totals, the closes, breaks over threshold, refused decisions,
-   dbt results, the journal's chain. What it finds opens, escalates and resolves incidents.
+   contract drift, what loads noted, control totals, the closes, breaks over threshold, exceptions from the proof,
+   refused decisions, dbt results, the journal's chain. What it finds opens, escalates and resolves incidents.
 2. `deliver` sends one Slack message per change of an incident. Without a connection `slack` they are kept.
 
 ### Triage
@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 
 from airflow.sdk import DAG, CronTriggerTimetable
 
-from tieout.operators import CheckOperator, DeliverAlertsOperator
+from tieout.watch.operators import CheckOperator, DeliverAlertsOperator
 
 # An empty schedule means: only when asked.
 SCHEDULE = os.environ.get("TIEOUT_WATCH_SCHEDULE", "*/15 * * * *")

@@ -310,7 +310,13 @@ def _of_break(cursor: Cursor, named: str) -> list[Item]:
         "where close_id = %s and status = 'open' and coalesce(group_id, item_key) = %s order by side, item_key",
         (close_id, found[0]),
     )
-    return _items(cursor)
+    items = _items(cursor)
+    if not items:
+        raise BreakError(
+            f"{found[0]} is an exception from the proof that two people signed for, and has no items: `tieout proof` "
+            "shows its line, and it ends when that line holds again"
+        )
+    return items
 
 
 def _latest(cursor: Cursor, item_keys: Sequence[str]) -> dict[str, Item]:

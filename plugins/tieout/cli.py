@@ -1,13 +1,14 @@
 """The ``tieout`` command. Exit codes: 0 done, 1 something failed or the books are not proven, 2 bad input.
 
 Every command imports what it needs when it runs, so that ``tieout read`` starts in a moment. What they share stands in
-:mod:`tieout.terminal`; ``tieout breaks`` has its commands in :mod:`tieout.cli_breaks`.
+:mod:`tieout.terminal`; the commands of ``tieout breaks`` in :mod:`tieout.cli_breaks`, those of ``tieout close`` and
+``tieout period`` in :mod:`tieout.cli_close`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,14 +17,15 @@ from typing import Annotated
 import typer
 
 from tieout.cli_breaks import breaks_app
+from tieout.cli_close import close_app, period_app
 from tieout.terminal import BAD_INPUT, FAILED, complain, console, print_table, reported, warehouse
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.partition("\n\n")[0])
 sandbox_app = typer.Typer(no_args_is_help=True, help="The sandbox payment system.")
-close_app = typer.Typer(no_args_is_help=True, help="Closes of the books.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Files that were refused or are held.")
 app.add_typer(sandbox_app, name="sandbox")
 app.add_typer(close_app, name="close")
+app.add_typer(period_app, name="period")
 app.add_typer(quarantine_app, name="quarantine")
 source_app = typer.Typer(no_args_is_help=True, help="Systems to extract from.")
 app.add_typer(source_app, name="source")
@@ -192,83 +194,6 @@ def _builder() -> Iterator[tuple[str, Path]]:
         yield cluster.dsn("warehouse", "builder"), machine.state
 
 
-@close_app.command("abort")
-def close_abort(close_id: Annotated[int, typer.Argument(help="Number of the close, as ops.closes has it.")]) -> None:
-    """Give up a close that is not published: its run is fenced off, its batches are free for the next one.
-
-    Of a re-close the whole chain is given up, by the number of any of its closes.
-    """
-    from tieout import close
-
-    with reported(), warehouse() as connection:
-        before = close.abort(connection, close_id)
-    console.print(f"close {close_id} was {before} and is given up")
-
-
-@close_app.command("reopen")
-def close_reopen(
-    day: Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], metavar="DATE", help="A published business date.")],
-    reason: Annotated[str, typer.Option(help="Why it is closed again; kept for good.")],
-    actor: Annotated[str, typer.Option(help="Who decides; by default the login name.")] = "",
-    book: Annotated[str, typer.Option(help="The book.")] = "global",
-) -> None:
-    """Close a past date again, and every date after it: all are published at once when all are proven, or none.
-
-    The date takes what was loaded since the last close; later dates take what they had. After a failure or a crash the
-    same command goes on where it stopped.
-    """
-    import getpass
-
-    import psycopg2
-
-    from tieout import reclose
-    from tieout.close import Close, CloseNotProven, StepResult
-    from tieout.dbt_runner import Server
-
-    def tell(closed: Close, result: StepResult) -> None:
-        console.print(f"close {closed.close_id} of {closed.business_date}: {result.step}, {result.sql_seconds:.1f} s")
-
-    with reported(), _addresses() as (dsn, state):
-        loader = psycopg2.connect(dsn("loader"))
-        publisher = psycopg2.connect(dsn("publisher"))
-        try:
-            with reclose.alone(loader, book):
-                with loader, loader.cursor() as cursor:
-                    cursor.execute("select ops.as_of()")
-                    ((as_of,),) = cursor.fetchall()
-                chain = reclose.reopen(loader, book, day.date(), reason, actor or getpass.getuser(), as_of)
-                try:
-                    reclose.rebuild(Server.from_dsn(dsn("builder")), chain, state, tell)
-                    lines = reclose.publish_chain(publisher, chain)
-                except (CloseNotProven, psycopg2.errors.RaiseException, psycopg2.IntegrityError) as error:
-                    complain(f"{str(error).strip()}\nnothing is published; readers see the closes they saw")
-                    raise typer.Exit(FAILED) from None
-        finally:
-            loader.close()
-            publisher.close()
-    first, last = chain.closes[0], chain.closes[-1]
-    console.print(
-        f"re-close {chain.reclosing_id} is published: {len(chain.closes)} closes, {first.business_date} to "
-        f"{last.business_date}; {lines} journal lines booked or taken back"
-    )
-
-
-@contextmanager
-def _addresses() -> Iterator[tuple[Callable[[str], str], Path]]:
-    """How each role connects to the warehouse, and the folder for what dbt keeps."""
-    from tieout.local.machine import Machine, UsageError, state_folder
-
-    given = os.environ.get("TIEOUT_WAREHOUSE_DSN")
-    if given:
-        yield (lambda role: given), state_folder()
-        return
-    machine = Machine()
-    if not machine.settings.deployed:
-        raise UsageError(f"{machine.state} holds no books yet: `make run` makes some, or set TIEOUT_WAREHOUSE_DSN")
-    with machine.databases() as cluster:
-        yield (lambda role: cluster.dsn("warehouse", role)), machine.state
-
-
 @source_app.command("add")
 def source_add(
     connection: Annotated[str, typer.Argument(help="Name of the connection, as Airflow knows it.")],
@@ -366,11 +291,13 @@ def incidents(every: Annotated[bool, typer.Option("--all", help="Resolved ones t
 def proof(
     day: Annotated[datetime, typer.Argument(formats=["%Y-%m-%d"], metavar="DATE", help="Business date.")],
 ) -> None:
-    """Show the proof of a published close line by line; exit code 1 if it does not hold."""
+    """Show the proof of a published close line by line; exit code 1 if it does not hold and nobody signed for it."""
     with reported(), warehouse() as connection, connection.cursor() as cursor:
         cursor.execute(
             "select check_name, subject, currency, expected_count, actual_count, expected_minor, actual_minor, "
-            "is_proven from (select * from published.proof_items union all select * from published.proof_clearing) p "
+            "is_proven, e.signed_by "
+            "from (select * from published.proof_items union all select * from published.proof_clearing) p "
+            "left join published.proof_exceptions e using (business_date, check_name, subject, currency, close_id) "
             "where business_date = %s "
             "order by is_proven, check_name, subject, currency",
             (day.date(),),
@@ -379,8 +306,9 @@ def proof(
     if not rows:
         complain(f"no close of {day.date()} is published")
         raise typer.Exit(BAD_INPUT)
-    print_table(("check", "subject", "currency", "expected", "found", "expected minor", "found minor", "proven"), rows)
-    if not all(row[-1] for row in rows):
+    heads = ("check", "subject", "currency", "expected", "found", "expected minor", "found minor", "proven", "signed")
+    print_table(heads, rows)
+    if not all(proven or signed_by for *_, proven, signed_by in rows):
         raise typer.Exit(FAILED)
 
 

@@ -18,6 +18,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from tieout.dbt_runner import DbtRunner, NodeResult, Server, project_digest
+from tieout.periods import locked_period
 
 # What each step builds (a dbt tag) and the proof that has to hold before the next one may start.
 STEPS = {
@@ -93,6 +94,12 @@ def open_close(connection: Connection, book: str, business_date: date, as_of: da
             raise CloseRefused(
                 f"book {book} is published up to {parent_date}: {business_date} lies before it. "
                 "Late data enters the next close with its own value date"
+            )
+        locked = locked_period(cursor, book, business_date, business_date)
+        if locked is not None:
+            raise CloseRefused(
+                f"{business_date} lies in the locked period {locked[0]} to {locked[1]} of book {book}: what is late "
+                "enters the first close after it, with its own value date"
             )
         close_id, token = _claim(cursor, book, business_date, parent_close_id, as_of)
         _release(cursor, close_id)
@@ -310,22 +317,25 @@ def _record(connection: Connection, close_id: int, step: str, nodes: Sequence[No
 
 
 def _unproven(connection: Connection, proof: str, close_id: int) -> list[str]:
-    """The lines of a proof that do not hold, as sentences; a proof without lines proves nothing."""
+    """The lines of a proof that neither hold nor are excused, as sentences; a proof without lines proves nothing."""
     with connection, connection.cursor() as cursor:
+        cursor.execute(f"select from {proof} where close_id = %s limit 1", (close_id,))
+        if cursor.fetchone() is None:
+            return [f"{proof} is empty: there is nothing to prove the close with"]
         cursor.execute(
-            "select check_name, subject, currency, expected_count, actual_count, expected_minor, actual_minor, detail, "
-            f"is_proven from {proof} where close_id = %s order by is_proven, check_name, subject, currency",
-            (close_id,),
+            "select check_name, subject, currency, expected_count, expected_minor, actual_count, actual_minor, detail, "
+            "is_excusable from ops.failed_lines(%s) where proof = %s and not is_excused limit %s",
+            (close_id, proof, UNPROVEN_SHOWN_MAX),
         )
         rows = cursor.fetchall()
-    if not rows:
-        return [f"{proof} is empty: there is nothing to prove the close with"]
-    return [
+    problems = [
         f"{check} {subject} {currency}: expected {expected_count} items and {expected_minor} minor units, "
         f"found {actual_count} and {actual_minor}" + (f" ({detail})" if detail else "")
-        for check, subject, currency, expected_count, actual_count, expected_minor, actual_minor, detail, proven in rows
-        if not proven
-    ][:UNPROVEN_SHOWN_MAX]
+        for check, subject, currency, expected_count, expected_minor, actual_count, actual_minor, detail, _ in rows
+    ]
+    if rows and all(row[-1] for row in rows):
+        problems.append(f"repair what is named, or have two people sign for it: tieout close except {close_id}")
+    return problems
 
 
 def _set_state(connection: Connection, close_id: int, fencing_token: int, state: str, failure: str | None) -> None:

@@ -1,4 +1,4 @@
-"""The Airflow face of Tieout: thin operators over plain code.
+"""The Airflow face of Tieout: thin operators over plain code. Those of the watch are in :mod:`tieout.watch.operators`.
 
 Every heavy import happens inside ``execute``: parsing a DAG file costs Airflow's own import and no more.
 A missing connection is an error that says how to add it; only Slack is optional.
@@ -27,19 +27,18 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from psycopg2.extensions import connection as PgConnection
 
-    from tieout.watch.slack import SlackSender, WebhookSender
+    from tieout.close import Close, StepResult
+    from tieout.dbt_runner import Server
 
 BOOK = "global"
 LOADER = "warehouse_loader"
 BUILDER = "warehouse_builder"
 PUBLISHER = "warehouse_publisher"
 READER = "warehouse_reader"
-SLACK = "slack"
 STEPS = ("reconcile", "books", "monitoring")
 # Airflow's connection types that are a Postgres, and what their URI looks like.
 POSTGRES_TYPES = ("postgres", "postgresql")
 POSTGRES_URI = "postgresql://USER:PASSWORD@HOST:5432/DATABASE"
-SLACK_TIMEOUT_S = 10
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 
 
@@ -99,7 +98,8 @@ def business_clock(connection: PgConnection) -> datetime:
     return row[0]  # type: ignore[no-any-return]
 
 
-def _require_name(value: str, name: str) -> str:
+def require_name(value: str, name: str) -> str:
+    """The value, if it is a name such as a connection has."""
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ValueError(f"{name} must be a name of letters, digits, '_', '.' or '-', got {value!r}")
     return value
@@ -150,11 +150,11 @@ class ExtractSnapshotOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.source_name = _require_name(source_name, "source_name")
+        self.source_name = require_name(source_name, "source_name")
         self.business_date = business_date
         self.interval_start = interval_start
-        self.book = _require_name(book, "book")
-        self.warehouse_conn_id = _require_name(warehouse_conn_id, "warehouse_conn_id")
+        self.book = require_name(book, "book")
+        self.warehouse_conn_id = require_name(warehouse_conn_id, "warehouse_conn_id")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Take the snapshot; returns the date, the interval and the rows loaded."""
@@ -220,8 +220,8 @@ class LoadFilesOperator(BaseOperator):
             raise ValueError(f"landing must be a URI such as file:///data/landing, got {landing!r}")
         self.landing = landing
         self.business_date = business_date
-        self.book = _require_name(book, "book")
-        self.warehouse_conn_id = _require_name(warehouse_conn_id, "warehouse_conn_id")
+        self.book = require_name(book, "book")
+        self.warehouse_conn_id = require_name(warehouse_conn_id, "warehouse_conn_id")
 
     def execute(self, context: Context) -> dict[str, int]:
         """Load the landing; returns how many files ended how."""
@@ -283,8 +283,8 @@ class OpenCloseOperator(BaseOperator):
     ) -> None:
         super().__init__(**kwargs)
         self.business_date = business_date
-        self.book = _require_name(book, "book")
-        self.warehouse_conn_id = _require_name(warehouse_conn_id, "warehouse_conn_id")
+        self.book = require_name(book, "book")
+        self.warehouse_conn_id = require_name(warehouse_conn_id, "warehouse_conn_id")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Open it; returns the close for the tasks that follow."""
@@ -315,6 +315,22 @@ class OpenCloseOperator(BaseOperator):
         return latest
 
 
+def dbt_server(conn_id: str) -> Server:
+    """Where dbt builds, from an Airflow connection."""
+    from tieout.dbt_runner import Server
+
+    arguments = postgres_arguments(conn_id)
+    return Server(
+        host=arguments.get("host", "127.0.0.1"), port=int(arguments.get("port", 5432)),
+        user=arguments.get("user", ""), password=arguments.get("password", ""), database=arguments.get("dbname", ""),
+    )  # fmt: skip
+
+
+def state_folder() -> Path:
+    """The folder for what dbt keeps."""
+    return Path(os.environ.get("TIEOUT_STATE") or Path(__file__).resolve().parents[2] / ".tieout")
+
+
 class BuildCloseOperator(BaseOperator):
     """Run one step of a close's dbt build in this process, and fail when the step's proof fails.
 
@@ -331,26 +347,18 @@ class BuildCloseOperator(BaseOperator):
             raise ValueError(f"step must be one of {', '.join(STEPS)}, got {step!r}")
         self.step = step
         self.close = close
-        self.warehouse_conn_id = _require_name(warehouse_conn_id, "warehouse_conn_id")
+        self.warehouse_conn_id = require_name(warehouse_conn_id, "warehouse_conn_id")
 
     def execute(self, context: Context) -> None:
         """Build the step and log each model."""
         from tieout import close
-        from tieout.dbt_runner import Server
 
         close_id, token = _identity(self.close)
         if self.close.get("state") == "published":
             self.log.info("close %s is published already, the step %s has nothing to do", close_id, self.step)
             return
-        arguments = postgres_arguments(self.warehouse_conn_id)
-        server = Server(
-            host=arguments.get("host", "127.0.0.1"), port=int(arguments.get("port", 5432)),
-            user=arguments.get("user", ""), password=arguments.get("password", ""),
-            database=arguments.get("dbname", ""),
-        )  # fmt: skip
-        state = Path(os.environ.get("TIEOUT_STATE") or Path(__file__).resolve().parents[2] / ".tieout")
         try:
-            result = close.build(server, close_id, token, self.step, state)
+            result = close.build(dbt_server(self.warehouse_conn_id), close_id, token, self.step, state_folder())
         except (close.CloseNotProven, close.CloseRefused) as error:
             # The same rows fail the same way again: what helps is a person, not a retry.
             raise AirflowFailException(str(error)) from error
@@ -371,7 +379,7 @@ class PublishCloseOperator(BaseOperator):
     def __init__(self, *, close: Any, warehouse_conn_id: str = PUBLISHER, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.close = close
-        self.warehouse_conn_id = _require_name(warehouse_conn_id, "warehouse_conn_id")
+        self.warehouse_conn_id = require_name(warehouse_conn_id, "warehouse_conn_id")
 
     def execute(self, context: Context) -> None:
         """Publish it; a published close stays as it is. What the database refuses is not tried again."""
@@ -393,6 +401,65 @@ class PublishCloseOperator(BaseOperator):
         self.log.info("close %s is published, %s journal lines booked", close_id, lines)
 
 
+class RecloseOperator(BaseOperator):
+    """Close a past date again with every date after it, and publish all of them at once; a repeated run goes on.
+
+    The run's parameters ``business_date``, ``reason`` and ``actor`` are read from the context, never rendered.
+
+    :param book: e.g. ``"global"``.
+    :param loader_conn_id: e.g. ``"warehouse_loader"``.
+    :param builder_conn_id: e.g. ``"warehouse_builder"``.
+    :param publisher_conn_id: e.g. ``"warehouse_publisher"``.
+    """
+
+    template_fields: Sequence[str] = ()
+
+    def __init__(
+        self,
+        *,
+        book: str = BOOK,
+        loader_conn_id: str = LOADER,
+        builder_conn_id: str = BUILDER,
+        publisher_conn_id: str = PUBLISHER,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.book = require_name(book, "book")
+        self.loader_conn_id = require_name(loader_conn_id, "loader_conn_id")
+        self.builder_conn_id = require_name(builder_conn_id, "builder_conn_id")
+        self.publisher_conn_id = require_name(publisher_conn_id, "publisher_conn_id")
+
+    def execute(self, context: Context) -> int:
+        """Build the chain and publish it; returns the journal lines booked or taken back."""
+        from psycopg2.errors import CheckViolation, InsufficientPrivilege, RaiseException, UniqueViolation
+
+        from tieout import close, reclose
+        from tieout.business_days import DateRefused, parse_date
+
+        asked = {name: str((context.get("params") or {}).get(name) or "") for name in ("reason", "actor")}
+        server = dbt_server(self.builder_conn_id)
+        with warehouse(self.loader_conn_id) as loader, warehouse(self.publisher_conn_id) as publisher:
+            try:
+                day = parse_date((context.get("params") or {}).get("business_date"), "business_date")
+                if day is None:
+                    raise DateRefused("no business date: trigger the run with the parameter business_date")
+                chain, lines = reclose.close_again(
+                    loader, publisher, server, state_folder(), self.book, day, **asked, tell=self._tell
+                )
+            except (
+                close.CloseNotProven, close.CloseRefused, DateRefused, RaiseException, CheckViolation, UniqueViolation,
+                InsufficientPrivilege,
+            ) as error:  # fmt: skip
+                raise AirflowFailException(f"{str(error).strip()}\nNothing is published") from error
+        self.log.info("re-close %s: %s closes, %s journal lines", chain.reclosing_id, len(chain.closes), lines)
+        return lines
+
+    def _tell(self, closed: Close, result: StepResult) -> None:
+        self.log.info(
+            "close %s of %s: %s, %.1f s of SQL", closed.close_id, closed.business_date, result.step, result.sql_seconds
+        )
+
+
 def _identity(close: Any) -> tuple[int, int]:
     try:
         return int(close["close_id"]), int(close["fencing_token"])
@@ -400,101 +467,3 @@ def _identity(close: Any) -> tuple[int, int]:
         raise AirflowFailException(
             f"close must be what OpenCloseOperator returned (close_id, fencing_token), got {str(close)[:80]!r}"
         ) from error
-
-
-class CheckOperator(BaseOperator):
-    """Run every check and turn what they find into incidents and outbox messages.
-
-    :param warehouse_conn_id: e.g. ``"warehouse_loader"``; it reads everything and writes to ``ops``.
-    """
-
-    template_fields: Sequence[str] = ()
-
-    def __init__(self, *, warehouse_conn_id: str = LOADER, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.warehouse_conn_id = _require_name(warehouse_conn_id, "warehouse_conn_id")
-
-    def execute(self, context: Context) -> dict[str, int]:
-        """Check and record; a finding does not fail the task, it becomes an incident."""
-        from tieout.sources import load_registry
-        from tieout.watch.alerts import record
-        from tieout.watch.checks import run_checks
-
-        with warehouse(self.warehouse_conn_id) as connection:
-            as_of = business_clock(connection)
-            findings = run_checks(connection, load_registry(), as_of)
-            recorded = record(connection, findings, as_of)
-        for finding in findings:
-            level = {"ok": self.log.info, "warn": self.log.warning, "fail": self.log.error}[finding.severity]
-            level("%-4s %s · %s: %s", finding.severity, finding.check_name, finding.subject, finding.message)
-        self.log.info("as of %s: %s findings, incidents %s", as_of.isoformat(), len(findings), recorded._asdict())
-        return recorded._asdict()
-
-
-class DeliverAlertsOperator(BaseOperator):
-    """Send what the outbox holds to Slack; without a Slack connection everything is kept and shown.
-
-    :param slack_conn_id: a connection of type ``slack`` (a bot token as password, the channel in its extra:
-        ``{"channel": "#payments-alerts"}``) or ``slackwebhook``, e.g. ``"slack"``. It may be missing.
-    :param warehouse_conn_id: e.g. ``"warehouse_loader"``.
-    :param limit: messages sent one by one; more than that leave as one summary, e.g. ``20``.
-    """
-
-    template_fields: Sequence[str] = ()
-
-    def __init__(
-        self, *, slack_conn_id: str = SLACK, warehouse_conn_id: str = LOADER, limit: int = 20, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.slack_conn_id = _require_name(slack_conn_id, "slack_conn_id")
-        self.warehouse_conn_id = _require_name(warehouse_conn_id, "warehouse_conn_id")
-        if limit < 1:
-            raise ValueError(f"limit must be at least 1, got {limit}")
-        self.limit = limit
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Deliver; fails when the receiver did, so that the retry shows."""
-        from tieout.watch.alerts import deliver
-
-        sender = slack_sender(self.slack_conn_id)
-        with warehouse(self.warehouse_conn_id) as connection:
-            done = deliver(
-                connection, sender.send if sender else None, business_clock(connection), self.limit,
-                sender.delivered if sender else None,
-            )  # fmt: skip
-        if sender is None:
-            self.log.warning(
-                "%s messages kept: there is no connection %r. To have them in Slack, add one of type slack "
-                "(password: bot token, extra: {\"channel\": \"#payments-alerts\"}) or slackwebhook; "
-                "until then the page Tieout shows them", done.waiting, self.slack_conn_id,
-            )  # fmt: skip
-        self.log.info("sent %s, failed %s, waiting %s", done.sent, done.failed, done.waiting)
-        if done.failed:
-            raise AirflowException(f"{done.failed} message(s) were not delivered and are kept: {done.last_error}")
-        return done._asdict()
-
-
-def slack_sender(conn_id: str) -> SlackSender | WebhookSender | None:
-    """The sender for a Slack connection, by its type; None when there is no such connection.
-
-    :raises AirflowFailException: the connection names no channel.
-    """
-    try:
-        found = BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
-        return None
-    from airflow.providers.slack.hooks.slack import SlackHook
-    from airflow.providers.slack.hooks.slack_webhook import SlackWebhookHook
-
-    from tieout.watch.slack import SlackSender, WebhookSender
-
-    # The client's own retries are off: a post whose answer was lost may have arrived, and is looked up first.
-    if found.conn_type == "slackwebhook":
-        hook = SlackWebhookHook(slack_webhook_conn_id=conn_id, timeout=SLACK_TIMEOUT_S, retry_handlers=[])
-        return WebhookSender(hook)
-    channel = found.extra_dejson.get("channel")
-    if not channel:
-        raise AirflowFailException(
-            f'connection {conn_id!r} names no channel: add {{"channel": "#payments-alerts"}} to its extra'
-        )
-    return SlackSender(SlackHook(slack_conn_id=conn_id, timeout=SLACK_TIMEOUT_S, retry_handlers=[]), str(channel))

@@ -39,7 +39,10 @@ class Head(NamedTuple):
 
 
 class Closed(NamedTuple):
-    """One published close: its items, carried ones too; of these matched and open; lines it booked; time it took."""
+    """One published close: its items, carried ones too; of these matched and open; lines it booked; time it took.
+
+    ``exceptions`` are lines of its proof that do not hold and that two people signed for.
+    """
 
     business_date: date
     items: int
@@ -47,6 +50,7 @@ class Closed(NamedTuple):
     open: int
     journal_lines: int
     seconds: float
+    exceptions: int = 0
 
 
 class Side(NamedTuple):
@@ -75,12 +79,28 @@ class OpenBreaks(NamedTuple):
 
 
 class Proof(NamedTuple):
-    """One check of the proof: how many comparisons it made, how many failed, and the first that did."""
+    """One check of the proof: how many comparisons it made, how many failed, and the first that did.
+
+    ``excused`` are those that failed and that two people signed for; they are not among the failed.
+    """
 
     check_name: str
     comparisons: int
     failed: int
     first_failure: str | None
+    excused: int = 0
+
+
+class Excepted(NamedTuple):
+    """An exception the close that stands was published with; the difference is in minor units, found less expected."""
+
+    check_name: str
+    subject: str
+    currency: str
+    difference_count: int
+    difference_minor: int
+    since: date
+    signed_by: str
 
 
 class Balance(NamedTuple):
@@ -125,15 +145,16 @@ class Books:
     kpis: list[Kpi]
     incidents: list[Incident]
     resolved_incidents: int
+    exceptions: Sequence[Excepted] = ()
 
     @property
     def unexplained(self) -> int:
-        """Comparisons of the proof that failed."""
+        """Comparisons of the proof that failed and that nobody signed for."""
         return sum(proof.failed for proof in self.proofs)
 
     @property
     def proven(self) -> bool:
-        """Whether every close has a proof that holds, the books balance, and every seal fits its journal."""
+        """Whether every proof holds or is signed for, the books balance, and every seal fits its journal."""
         balanced = all(
             sum(balance.balance_minor for balance in group) == 0
             for _, group in groupby(self.balances, key=lambda balance: balance.currency)
@@ -154,7 +175,7 @@ CLOSES = """
         sum(s.item_count)::bigint,
         coalesce(sum(s.item_count) filter (where s.status = 'matched'), 0)::bigint,
         coalesce(sum(s.item_count) filter (where s.status = 'open'), 0)::bigint,
-        min(l.line_count), min(extract(epoch from c.published_at - c.opened_at))::float
+        min(l.line_count), min(extract(epoch from c.published_at - c.opened_at))::float, min(c.exception_count)
     from ops.published p
     join ops.closes c on c.close_id = p.close_id
     left join ledger.seals l on l.close_id = p.close_id
@@ -180,12 +201,26 @@ BREAKS = """
     group by reconciliation, break_code, is_timing
     order by is_timing, 6 desc nulls first, reconciliation, break_code"""
 PROOFS = """
-    select check_name, count(*), count(*) filter (where is_proven is not true),
+    select check_name, count(*), count(*) filter (where is_proven is not true and not is_excused),
         min(concat_ws(' ', subject, currency) || ': expected ' || expected_count || ' / ' || expected_minor
-            || ', found ' || actual_count || ' / ' || actual_minor) filter (where is_proven is not true)
-    from (select * from published.proof_items union all select * from published.proof_clearing) proof
+            || ', found ' || actual_count || ' / ' || actual_minor) filter (where is_proven is not true),
+        count(*) filter (where is_excused)
+    from (
+        select proof.*, exists (
+            select from published.proof_exceptions e
+            where e.business_date = proof.business_date and e.check_name = proof.check_name
+                and e.subject = proof.subject and e.currency = proof.currency
+                and e.difference_count = proof.actual_count - proof.expected_count
+                and e.difference_minor = proof.actual_minor - proof.expected_minor
+        ) as is_excused
+        from (select * from published.proof_items union all select * from published.proof_clearing) proof
+    ) judged
     where %(every)s or business_date = %(day)s
     group by check_name order by check_name"""
+EXCEPTIONS = """
+    select check_name, subject, currency, difference_count, difference_minor, first_seen_business_date, signed_by
+    from published.proof_exceptions where business_date = %(day)s
+    order by first_seen_business_date, check_name, subject, currency"""
 BALANCES = """
     select currency, account_type, sum(balance_minor)::bigint
     from published.trial_balance
@@ -265,6 +300,7 @@ def read(connection: Connection, book: str = "global", every_close: bool = True)
                 kpis=_kpis(rows(DAILY)[0], rows(MATCHED), dict(rows(TARGETS)), head.reporting_currency),
                 incidents=[Incident(*row) for row in rows(INCIDENTS)],
                 resolved_incidents=rows(RESOLVED)[0][0],
+                exceptions=[Excepted(*row) for row in rows(EXCEPTIONS)],
             )
     except (UndefinedTable, InvalidSchemaName) as error:
         raise NothingPublishedError(f"the warehouse is not deployed yet: {str(error).splitlines()[0]}") from error
@@ -344,9 +380,25 @@ def render(books: Books, console: Console) -> None:
         console.print(table)
     console.print()
     verdict = "[bold green]proven[/]" if books.proven else "[bold red]NOT PROVEN[/]"
+    if books.proven and books.exceptions:
+        verdict = f"[bold yellow]proven but for {len(books.exceptions)} exception(s) that two people signed for[/]"
     console.print(f"The books are {verdict}.   unexplained: [bold]{books.unexplained}[/]", highlight=False)
+    for exception in books.exceptions:
+        console.print(f"[yellow]{escape(spell(exception))}[/]", highlight=False)
     for close_id in books.broken_seals:
         console.print(f"[red]the journal of close {close_id} is not what was sealed[/]")
+
+
+def spell(exception: Excepted) -> str:
+    """An exception in a sentence."""
+    counted = f"{exception.difference_count:+,} item(s)" if exception.difference_count else ""
+    # What is only counted has no amount.
+    valued = exception.difference_minor and exception.currency != "XXX"
+    amount = money(int(exception.difference_minor), exception.currency) if valued else ""
+    return (
+        f"{exception.check_name} {exception.subject} is off by {' and '.join(filter(None, (counted, amount)))} since "
+        f"{exception.since}, signed by {exception.signed_by}"
+    )
 
 
 def _table(*columns: str, numbers: int = 0) -> Table:
@@ -359,10 +411,10 @@ def _table(*columns: str, numbers: int = 0) -> Table:
 
 
 def _closes(books: Books) -> Table:
-    columns = ("business date", "items", "matched", "open", "journal lines", "seconds")
-    table = _table(*columns, numbers=5)
+    columns = ("business date", "items", "matched", "open", "journal lines", "exceptions", "seconds")
+    table = _table(*columns, numbers=6)
     for close in books.closes:
-        figures = (close.items, close.matched, close.open, close.journal_lines)
+        figures = (close.items, close.matched, close.open, close.journal_lines, close.exceptions)
         table.add_row(str(close.business_date), *(f"{figure:,}" for figure in figures), f"{close.seconds:,.0f}")
     return table
 
@@ -391,12 +443,12 @@ def _breaks(books: Books) -> Table:
 
 
 def _proofs(books: Books) -> Table:
-    columns = ("check", "first difference", "compared", "unexplained")
-    table = _table(*columns, numbers=2)
+    columns = ("check", "first difference", "compared", "excused", "unexplained")
+    table = _table(*columns, numbers=3)
     for proof in books.proofs:
-        style = "red" if proof.failed else None
-        row = (proof.check_name, escape(proof.first_failure or ""), f"{proof.comparisons:,}", f"{proof.failed:,}")
-        table.add_row(*row, style=style)
+        style = "red" if proof.failed else "yellow" if proof.excused else None
+        figures = (f"{figure:,}" for figure in (proof.comparisons, proof.excused, proof.failed))
+        table.add_row(proof.check_name, escape(proof.first_failure or ""), *figures, style=style)
     return table
 
 

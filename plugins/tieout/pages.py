@@ -65,6 +65,9 @@ def _head(books: overview.Books) -> str:
         if books.proven
         else f'<span class="bad">NOT PROVEN</span>, {books.unexplained:,} comparisons unexplained'
     )
+    if books.proven and books.exceptions:
+        said = "".join(f"<li>{escape(overview.spell(exception))}</li>" for exception in books.exceptions)
+        verdict = f'<span class="warn">proven but for what two people signed for</span><ul>{said}</ul>'
     return (
         f"<h1>Book {escape(head.book)}, business date {head.business_date}</h1>"
         f'<p class="quiet">close {head.close_id}, published {_moment(head.published_at)}</p><p>{verdict}</p>'
@@ -97,10 +100,14 @@ def _breaks(books: overview.Books) -> str:
 
 def _proofs(books: overview.Books) -> str:
     rows = [
-        [proof.check_name, proof.first_failure or "", f"{proof.comparisons:,}", f"{proof.failed:,}"]
+        [
+            proof.check_name, proof.first_failure or "", f"{proof.comparisons:,}", f"{proof.excused:,}",
+            f"{proof.failed:,}",
+        ]
         for proof in books.proofs
-    ]
-    return "<h2>Proof</h2>" + _table(("check", "first difference", "compared", "unexplained"), rows, numbers=2)
+    ]  # fmt: skip
+    heads = ("check", "first difference", "compared", "excused", "unexplained")
+    return "<h2>Proof</h2>" + _table(heads, rows, numbers=3)
 
 
 def _incidents(connection: Connection) -> str:

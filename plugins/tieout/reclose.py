@@ -19,6 +19,7 @@ from psycopg2.extensions import cursor as Cursor
 from tieout.close import STEPS, Close, CloseRefused, StepResult, build
 from tieout.dbt_runner import Server, project_digest
 from tieout.failpoints import Failpoint, reach
+from tieout.periods import locked_period
 
 LAST_STEP = list(STEPS)[-1]
 
@@ -126,6 +127,27 @@ def publish_chain(connection: Connection, reclosing: Reclosing) -> int:
     return int(row[0]) if row else 0
 
 
+def close_again(
+    loader: Connection, publisher: Connection, server: Server, state: Path, book: str, business_date: date,
+    reason: str, actor: str, tell: Callable[[Close, StepResult], None] = lambda *_: None,
+) -> tuple[Reclosing, int]:  # fmt: skip
+    """Open, build, prove and publish a chain, alone; or go on with the one that is open.
+
+    :param server: where dbt builds, as the builder.
+    :returns: the chain, and the journal lines booked or taken back.
+    :raises CloseRefused: as :func:`reopen` and :func:`rebuild` do, or somebody else is at it.
+    :raises CloseNotProven: a close is not proven; nothing is published.
+    :raises psycopg2.Error: the database refused to publish; nothing has changed.
+    """
+    with alone(loader, book):
+        with loader, loader.cursor() as cursor:
+            cursor.execute("select ops.as_of()")
+            ((as_of,),) = cursor.fetchall()
+        chain = reopen(loader, book, business_date, reason, actor, as_of)
+        rebuild(server, chain, state, tell)
+        return chain, publish_chain(publisher, chain)
+
+
 def _open(cursor: Cursor, book: str, business_date: date, reason: str, actor: str, as_of: datetime) -> int:
     cursor.execute(
         "select close_id, business_date, state from ops.closes "
@@ -145,6 +167,12 @@ def _open(cursor: Cursor, book: str, business_date: date, reason: str, actor: st
     if business_date not in dict(published):
         dates = f"{published[0][0]} to {published[-1][0]}" if published else "none"
         raise CloseRefused(f"{business_date} is not a published date of book {book}; published: {dates}")
+    locked = locked_period(cursor, book, business_date)
+    if locked is not None:
+        raise CloseRefused(
+            f"{business_date} cannot be closed again: the chain would cross the locked period {locked[0]} to "
+            f"{locked[1]} of book {book}. What came late enters the next close with its own value date"
+        )
     cursor.execute(
         "insert into ops.reclosings (book, business_date, reason, actor) values (%s, %s, %s, %s) "
         "returning reclosing_id",

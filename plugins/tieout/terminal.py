@@ -39,6 +39,7 @@ def reported() -> Iterator[None]:
     from tieout.local.machine import LocalError, UsageError
     from tieout.local.walkthrough import Interrupted
     from tieout.overview import NothingPublishedError
+    from tieout.periods import PeriodRefused
     from tieout.postgres import PostgresError
     from tieout.sandbox import SandboxError
     from tieout.sources import RegistryError
@@ -50,7 +51,9 @@ def reported() -> Iterator[None]:
     except Interrupted as interrupted:
         complain(f"stopped by {interrupted}; nothing is left running, and the next run continues")
         raise typer.Exit(INTERRUPTED) from None
-    except (UsageError, SandboxError, CloseRefused, VerifyError, CatalogueError, QuarantineError, BreakError) as error:
+    except (
+        UsageError, SandboxError, CloseRefused, PeriodRefused, VerifyError, CatalogueError, QuarantineError, BreakError
+    ) as error:  # fmt: skip
         complain(str(error))
         raise typer.Exit(BAD_INPUT) from None
     except failures as error:

@@ -113,7 +113,10 @@ def test_amounts_are_whole_minor_units(deployed: Warehouse) -> None:
         "where column_name like '%%\\_minor' and table_schema not in ('published', 'known', 'metrics')"
     )
     assert len(columns) > 50
-    sums = ("reconciliation.proof_items", "accounting.proof_clearing", "ops.batch_totals")
+    sums = (
+        "reconciliation.proof_items", "reconciliation.proof_exceptions", "accounting.proof_clearing",
+        "ops.batch_totals", "ops.close_exceptions",
+    )  # fmt: skip
     assert [c for c in columns if c[2] != ("numeric" if c[0] in sums else "bigint")] == []
 
 
@@ -129,6 +132,28 @@ def test_grants_of_the_reader_are_those_declared(deployed: Warehouse, manifest: 
         "and has_schema_privilege('reader', n.oid, 'usage') and has_table_privilege('reader', c.oid, p) group by 1"
     )
     assert dict(granted) == {name: ["select"] for name in declared}
+
+
+def test_what_the_controller_writes_is_what_is_declared(deployed: Warehouse) -> None:
+    """Decisions and signatures, which nobody changes; who came and when is the database's to say."""
+    written = deployed.query(
+        "select n.nspname || '.' || c.relname, array_agg(distinct a.attname::text order by a.attname::text) "
+        "from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid "
+        "where c.relkind in ('r', 'p') and a.attnum > 0 and n.nspname not in ('pg_catalog', 'information_schema') "
+        "and has_schema_privilege('controller', n.oid, 'usage') "
+        "and has_column_privilege('controller', c.oid, a.attnum, 'insert') group by 1"
+    )
+    assert {name: columns for name, columns in written if name not in ("ops.break_actions", "ops.file_actions")} == {
+        "ops.close_exceptions": ["actor", "check_name", "close_id", "currency", "difference_count",
+                                 "difference_minor", "reason", "subject"],
+        "ops.period_changes": ["actor", "book", "change", "first_date", "last_date", "reason"],
+    }  # fmt: skip
+    assert {name for name, _ in written} >= {"ops.break_actions", "ops.file_actions"}
+    assert deployed.query(
+        "select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace, "
+        "unnest(array['update', 'delete', 'truncate']) p where c.relkind in ('r', 'p') "
+        "and n.nspname not in ('pg_catalog', 'information_schema') and has_table_privilege('controller', c.oid, p)"
+    ) == []  # fmt: skip
 
 
 def test_the_reader_runs_none_of_our_functions(deployed: Warehouse) -> None:

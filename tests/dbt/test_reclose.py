@@ -438,6 +438,25 @@ def test_two_runs_do_not_build_one_chain(chain: Reclosing, proven: Warehouse) ->
             pass
 
 
+def test_a_chain_is_not_published_across_a_period_locked_meanwhile(chain: Reclosing, proven: Warehouse) -> None:
+    change = (
+        "insert into ops.period_changes (book, first_date, last_date, change, reason, actor) "
+        "values ('global', %s, %s, 'lock', 'audited', 'ann')"
+    )
+    with pytest.raises(psycopg2.Error, match=f"close {chain.closes[0].close_id} of {FIRST} is proven: publish it, or"):
+        proven.execute(change, (FIRST, SECOND))
+    before = state_of(proven)
+    # As if it had been locked first.
+    proven.execute("alter table ops.period_changes disable trigger fits_the_books")
+    proven.execute(change, (SECOND, SECOND))
+    with pytest.raises(psycopg2.Error, match=f"would be posted on {SECOND}, in the locked period"):
+        publish(proven, chain)
+    proven.execute("alter table ledger.journal disable trigger period_is_open")
+    with pytest.raises(psycopg2.Error, match=f"{SECOND} lies in the locked period"):
+        publish(proven, chain)
+    assert state_of(proven) == before
+
+
 def test_a_chain_that_is_given_up_leaves_no_trace_in_the_books(chain: Reclosing, proven: Warehouse) -> None:
     before = state_of(proven)
     with proven.connect("loader") as connection:

@@ -7,7 +7,8 @@ import pytest
 from tests.dbt.worlds import Warehouse
 from tieout.dbt_runner import NodeResult
 
-TESTED = {"int_matches", "int_expected_fees", "int_ledger_items", "break_register", "journal_proposed"}
+TESTED = {"int_matches", "int_expected_fees", "int_ledger_items", "break_register", "journal_proposed",
+          "proof_exceptions"}  # fmt: skip
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from typing import NamedTuple
 MATCHES = "models/intermediate/matching/int_matches.sql"
 FEES = "models/intermediate/matching/int_expected_fees.sql"
 ITEMS = "models/marts/reconciliation/reconciliation_items.sql"
-REGISTER = "models/marts/reconciliation/break_register.sql"
+REGISTER = "models/marts/breaks/break_register.sql"
 LEDGER = "models/intermediate/matching/int_ledger_items.sql"
 LINES = "models/intermediate/matching/int_settlement_items.sql"
 BANK = "models/intermediate/matching/int_bank_items.sql"
@@ -404,7 +404,8 @@ MUTANTS = (
         "case when status = 'excluded' then 0 when side",
         "case when side",
     ),
-    Mutant("register: exposure signed", REGISTER, "then abs(grouped.clearing_minor)", "then grouped.clearing_minor"),
+    Mutant("register: exposure signed", REGISTER, "then abs(all_breaks.clearing_minor)",
+        "then all_breaks.clearing_minor"),
     Mutant(
         "register: left total of the right side", REGISTER,
         "filter (where side = 'left'), 0)::bigint as left_minor",

@@ -55,6 +55,11 @@ def ready(warehouse: Connection) -> Connection:
             "outcome text, refusal text)"
         )
         cursor.execute(
+            "create table published.proof_exceptions (close_id bigint, check_name text, subject text, currency text, "
+            "difference_count bigint, difference_minor numeric, first_seen_business_date date, signed_by text, "
+            "reason text)"
+        )
+        cursor.execute(
             "create table published.reporting_rates (business_date date, currency text, reporting_currency text, "
             "rate numeric, rate_source text, observed_date date)"
         )
@@ -622,6 +627,22 @@ def test_breaks_over_threshold_are_one_finding_a_code(ready: Connection, registr
 def test_a_close_without_breaks_passes(ready: Connection, registry: Registry) -> None:
     add_close(ready, date(2026, 10, 29))
     assert severities(ask(close_checks.breaks_over_threshold, ready, registry)) == {}
+
+
+def test_an_exception_stays_a_warning_while_closes_carry_it(ready: Connection, registry: Registry) -> None:
+    before, close_id = add_close(ready, date(2026, 10, 28)), add_close(ready, date(2026, 10, 29))
+    execute(
+        ready,
+        "insert into published.proof_exceptions values "
+        "(%s, 'clearing', 'psp_clearing:adyen', 'EUR', 0, -7, '2026-10-28', 'ann, bob', 'known')",
+        before,
+    )  # fmt: skip
+    assert severities(ask(close_checks.proof_exceptions, ready, registry)) == {}
+    execute(ready, "update published.proof_exceptions set close_id = %s", close_id)
+    found = ask(close_checks.proof_exceptions, ready, registry)
+    assert severities(found) == {"clearing psp_clearing:adyen EUR 2026-10-28": "warn"}
+    message = found["clearing psp_clearing:adyen EUR 2026-10-28"].message
+    assert "by 0 item(s) and -0.07 EUR since 2026-10-28; signed by ann, bob: known" in message
 
 
 def test_every_refused_action_is_told_and_by_whom(ready: Connection, registry: Registry) -> None:

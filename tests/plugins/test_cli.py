@@ -16,7 +16,7 @@ from tieout.cli import BAD_INPUT, FAILED, app
 
 COMMANDS = {
     "run", "up", "status", "clean", "read", "sandbox", "migrate", "deploy", "docs", "close", "incidents", "proof",
-    "verify", "source", "quarantine", "breaks",
+    "verify", "source", "quarantine", "breaks", "period",
 }  # fmt: skip
 PROJECT = Path(__file__).parents[2]
 

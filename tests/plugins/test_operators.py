@@ -21,7 +21,7 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="tieout-airflow-")
 from airflow.sdk import Asset, BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from tieout import close, operators
+from tieout import close, operators, reclose
 from tieout.close import Close, CloseNotProven, StepResult
 from tieout.dbt_runner import NodeResult
 from tieout.landing import arrivals
@@ -29,15 +29,17 @@ from tieout.landing import load as landing
 from tieout.landing.load import FileOutcome
 from tieout.operators import (
     BuildCloseOperator,
-    CheckOperator,
-    DeliverAlertsOperator,
     ExtractSnapshotOperator,
     LoadFilesOperator,
     OpenCloseOperator,
     PublishCloseOperator,
+    RecloseOperator,
 )
 from tieout.postgres import Cluster
+from tieout.reclose import Reclosing
 from tieout.sources import default_project, load_registry
+from tieout.watch import operators as watch_operators
+from tieout.watch.operators import CheckOperator, DeliverAlertsOperator
 
 AS_OF = datetime(2026, 10, 30, 4, tzinfo=UTC)
 RUN = SimpleNamespace(run_after=AS_OF)
@@ -108,7 +110,12 @@ def test_steps_are_the_closes() -> None:
 
 @pytest.mark.parametrize(
     "operator",
-    [thing for thing in vars(operators).values() if isinstance(thing, type) and thing.__module__ == operators.__name__],
+    [
+        thing
+        for module in (operators, watch_operators)
+        for thing in vars(module).values()
+        if isinstance(thing, type) and thing.__module__ == module.__name__
+    ],
 )
 def test_operators_document_every_argument_and_take_keywords_only(operator: type[BaseOperator]) -> None:
     taken = operator.__init__.__wrapped__ if hasattr(operator.__init__, "__wrapped__") else operator.__init__
@@ -460,6 +467,42 @@ def test_a_lost_connection_is_retried_and_a_refusal_is_not(
     monkeypatch.setattr(close, "publish", publish)
     with pytest.raises(error if retried else AirflowFailException, match="said no"):
         PublishCloseOperator(task_id="t", close=CLOSE).execute({})
+
+
+ASKED = {"business_date": "2026-10-28", "reason": "a report came late {{ 1/0 }}", "actor": "ann"}
+
+
+def test_a_re_close_is_asked_for_by_date_reason_and_actor(
+    ready: Connection, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Any] = []
+
+    def close_again(*given: Any, **named: Any) -> tuple[Reclosing, int]:
+        asked.extend((given[0].info.user, given[1].info.user, *given[2:], named["reason"], named["actor"]))
+        return Reclosing(1, "global", given[5], 1, ()), 12
+
+    monkeypatch.setattr(reclose, "close_again", close_again)
+    monkeypatch.setenv("TIEOUT_STATE", str(tmp_path))
+    assert RecloseOperator(task_id="t").execute({"params": ASKED}) == 12
+    assert (*asked[:2], asked[2].user, *asked[3:]) == (
+        "loader", "publisher", "builder", tmp_path, "global", date(2026, 10, 28), "a report came late {{ 1/0 }}", "ann"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, "2026-10-28 is not a published date of book global"),
+        ({"business_date": None}, "trigger the run with the parameter business_date"),
+        ({"business_date": HOSTILE[1]}, "must be a date such as"),
+        ({"reason": " "}, "needs a reason"),
+        ({"actor": ""}, "needs the name of who decides"),
+    ],
+)
+def test_a_re_close_that_cannot_be_is_not_retried(ready: Connection, change: dict[str, Any], said: str) -> None:
+    with pytest.raises(AirflowFailException, match=f"{said}.*\nNothing is published"):
+        RecloseOperator(task_id="t").execute({"params": {**ASKED, **change}})
+    assert fetch(ready, "select count(*) from ops.reclosings") == [(0,)]
 
 
 def test_tasks_after_open_refuse_what_is_no_close(ready: Connection) -> None:

@@ -33,6 +33,9 @@ VIEWS = """
         business_date date, check_name text, subject text, currency text, expected_count bigint, actual_count bigint,
         expected_minor numeric, actual_minor numeric, is_proven boolean);
     create table published.proof_clearing (like published.proof_items);
+    create table published.proof_exceptions (
+        business_date date, check_name text, subject text, currency text, difference_count bigint,
+        difference_minor numeric, first_seen_business_date date, signed_by text);
     create table published.trial_balance (business_date date, account_type text, currency text, balance_minor bigint);
     create table published.kpi_daily (
         authorised_count bigint, submitted_count bigint, captured_reporting_minor bigint,
@@ -200,6 +203,27 @@ def test_a_failed_comparison_is_spelled_out(books: Connection) -> None:
     do(books, "update published.proof_clearing set is_proven = false, actual_minor = 251")
     (clearing, _) = overview.read(books).proofs
     assert clearing.first_failure == "psp_clearing:adyen EUR: expected 0 / 250, found 0 / 251"
+
+
+def test_what_two_people_signed_for_is_shown_as_that(books: Connection) -> None:
+    do(
+        books,
+        "update published.proof_clearing set is_proven = false, actual_minor = 251",
+        "insert into published.proof_exceptions values "
+        "('2026-10-30', 'clearing', 'psp_clearing:adyen', 'EUR', 0, 1, '2026-10-29', 'ann, bob')",
+        "update ops.closes set exception_count = 1 where business_date = '2026-10-30'",
+    )
+    found = overview.read(books)
+    assert (found.proven, found.unexplained, [close.exceptions for close in found.closes]) == (True, 0, [1, 0])
+    assert [(proof.check_name, proof.failed, proof.excused) for proof in found.proofs] == [
+        ("clearing", 0, 1), ("explained", 0, 0)
+    ]  # fmt: skip
+    text = shown(found)
+    assert "The books are proven but for 1 exception(s) that two people signed for" in text
+    assert "clearing psp_clearing:adyen is off by 0.01 EUR since 2026-10-29, signed by ann, bob" in text
+    # Another difference than the one they signed for is nobody's.
+    do(books, "update published.proof_clearing set actual_minor = 252")
+    assert (overview.read(books).proven, overview.read(books).unexplained) == (False, 1)
 
 
 def test_a_changed_journal_breaks_its_seal(books: Connection) -> None:

@@ -21,8 +21,7 @@ os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="tieout-airflow-")
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from tieout import operators
-from tieout.operators import slack_sender
+from tieout.watch import operators
 from tieout.watch.alerts import Delivery, deliver, record
 from tieout.watch.findings import Finding
 from tieout.watch.slack import SlackSender
@@ -109,7 +108,7 @@ def alert(connection: Connection, *subjects: str, severity: Any = "fail") -> Non
 
 
 def send(connection: Connection, limit: int = 20) -> Delivery:
-    sender = slack_sender("slack")
+    sender = operators.slack_sender("slack")
     assert isinstance(sender, SlackSender)
     return deliver(connection, sender.send, AS_OF, limit, sender.delivered)
 
@@ -190,7 +189,7 @@ def test_a_webhook_is_a_connection_too(
     warehouse: Connection, slack: FakeSlack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_SLACK", json.dumps({"conn_type": "slackwebhook", "password": f"{slack.url}/hook"}))
-    sender = slack_sender("slack")
+    sender = operators.slack_sender("slack")
     assert sender is not None
     alert(warehouse, "a")
     slack.will(500)
@@ -201,10 +200,10 @@ def test_a_webhook_is_a_connection_too(
 
 def test_no_connection_is_nobody_listening(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AIRFLOW_CONN_SLACK", raising=False)
-    assert slack_sender("slack") is None
+    assert operators.slack_sender("slack") is None
 
 
 def test_a_connection_without_channel_says_what_to_add(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_SLACK", json.dumps({"conn_type": "slack", "password": "x"}))
     with pytest.raises(AirflowFailException, match="#payments-alerts"):
-        slack_sender("slack")
+        operators.slack_sender("slack")

@@ -3,4 +3,5 @@
     checks        freshness, volume, drift, totals, quarantine; of loads ``load_checks``, of closes ``close_checks``
     findings      what a check reports
     alerts        findings -> incidents -> outbox -> ``slack``
+    operators     the Airflow face of it
 """

@@ -29,6 +29,7 @@ from tieout.watch.close_checks import (
     close_state,
     dbt_results,
     journal_chain,
+    proof_exceptions,
     reference_rates,
     refused_actions,
 )
@@ -351,6 +352,7 @@ CHECKS: tuple[Check, ...] = (
     control_totals,
     close_state,
     breaks_over_threshold,
+    proof_exceptions,
     refused_actions,
     reference_rates,
     dbt_results,

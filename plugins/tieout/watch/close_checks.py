@@ -152,6 +152,36 @@ def refused_actions(connection: Connection, registry: Registry, as_of: datetime)
     return [*findings, Finding("refused_actions", "head close", "ok", message, {"taken": len(taken)}, PLATFORM)]
 
 
+def proof_exceptions(connection: Connection, registry: Registry, as_of: datetime) -> list[Finding]:
+    """Was the head close published in spite of lines of its proof that do not hold?
+
+    One finding a line, for as long as closes carry it: its incident stays open until the difference is gone.
+    """
+    head = _head_close(connection)
+    if head is None:
+        return [blind("proof_exceptions", "no close is published, so none has an exception")]
+    close_id, business_date = head
+    carried = query(
+        connection,
+        "select check_name, subject, currency, difference_count, difference_minor, first_seen_business_date, "
+        "signed_by, reason from published.proof_exceptions where close_id = %s "
+        "order by check_name, subject, currency, first_seen_business_date",
+        (close_id,),
+    )
+    findings = []
+    for check, subject, currency, count, minor, since, signed_by, reason in carried:
+        amount = "" if currency == "XXX" else f" and {to_text(int(minor), currency)} {currency}"
+        message = (
+            f"the close of {business_date} stands without its proof by {count} item(s){amount} since {since}; "
+            f"signed by {signed_by}: {reason}"
+        )
+        observed = {"close_id": close_id, "difference_count": count, "difference_minor": str(minor)}
+        named = f"{check} {subject} {currency} {since}"
+        findings.append(Finding("proof_exceptions", named, "warn", message, observed, "finance-control"))
+    message = f"{len(findings)} lines of the proof of {business_date} do not hold and are signed for"
+    return [*findings, Finding("proof_exceptions", "head close", "ok", message, {"close_id": close_id}, PLATFORM)]
+
+
 def reference_rates(connection: Connection, registry: Registry, as_of: datetime) -> list[Finding]:
     """Could the head close value every currency? A rate older than the book allows is no rate."""
     head = _head_close(connection)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.bench.match import rivals, speed, table, year
 from tests.bench.match.closes import Closed, play, warehouse
-from tests.bench.match.days import seed
+from tests.bench.match.days import codes
 from tests.bench.match.plan import Plan, usual
 from tests.bench.match.score import Score, print_matrix, ratio, summary
 from tests.bench.match.unseen import unseen
@@ -84,7 +84,7 @@ def _match(books: Warehouse, asked: argparse.Namespace, folder: Path) -> tuple[d
     unexplained = sum(int(str(world["unexplained"])) for world in worlds)
     print("\nall worlds together")
     print_matrix(total)
-    unplanted = sorted({row["break_code"] for row in seed("break_codes")} - {truth for truth, _ in total.matrix})
+    unplanted = sorted(codes() - {truth for truth, _ in total.matrix})
     if unplanted:
         print(f"never planted: {', '.join(unplanted)}")
     good = total.is_perfect and not unexplained and (not unplanted or asked.closes is not None)

@@ -19,6 +19,11 @@ def seed(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def codes() -> set[str]:
+    """Every break code that matching gives; what people sign for is no finding of it."""
+    return {row["break_code"] for row in seed("break_codes") if row["family"] != "proof"}
+
+
 def at(day: date, second: int) -> datetime:
     """The instant this many wall-clock seconds after the local midnight that begins ``day``."""
     return datetime.combine(day, time(second // 3600, second // 60 % 60, second % 60), ZONE)

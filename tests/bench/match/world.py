@@ -87,7 +87,7 @@ class World:
             stage.enter("fee_schedules", {
                 "fee_schedule_id": f"fee_{number:03d}", **contract._asdict(), "fee_type": "processing",
                 "item_type": "capture", "billing": "settlement", "pricing": "blended", "tier_basis": "line_amount",
-                "tier_from_minor": 0, "charged_per": "item", "updated_at": moment,
+                "tier_from_minor": 0, "charged_per": "line", "updated_at": moment,
             }, 0)  # fmt: skip
 
     def _rates(self, close: int) -> File:

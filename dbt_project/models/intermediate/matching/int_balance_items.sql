@@ -33,6 +33,8 @@ book_days as (
         {{ business_date_of('booked_at') }} as moved_date,
         batch_id,
         min(ledger_entry_id) as first_id,
+        -- A row that comes again, or is gone, makes another item of its day.
+        (array_agg(version_no order by ledger_entry_id))[1] as version_no,
         count(*) as row_count,
         sum(amount_minor)::bigint as counted_minor,
         sum(case when version_rank = 1 then amount_minor - coalesce(prior_amount_minor, 0) else 0 end)::bigint as moved_minor
@@ -56,7 +58,7 @@ bank_days as (
 
 movements as (
     select
-        'book_day:' || bank_account || ':' || first_id as item_key, 'left' as side, 'book_day' as item_type,
+        'book_day:' || bank_account || ':' || first_id || {{ version_suffix('version_no') }} as item_key, 'left' as side, 'book_day' as item_type,
         bank_account || ':' || moved_date as source_reference,
         'payments' as source_name, 'ledger_entries' as source_table, 'amount_minor' as control_measure,
         row_count as control_count, counted_minor as control_minor, currency as control_currency,

@@ -8,6 +8,14 @@ decided as (
     select * from {{ ref('int_decided_items') }}
 ),
 
+exceptions as (
+    select * from {{ ref('proof_exceptions') }} where close_id = {{ close_id() }}
+),
+
+books as (
+    select * from {{ ref('books') }} where book = 'global'
+),
+
 codes as (
     select * from {{ ref('break_codes') }}
 ),
@@ -55,21 +63,58 @@ grouped as (
     group by items.reconciliation, coalesce(items.group_id, items.item_key), items.currency
 ),
 
+-- What two people signed for. Several checks that tell of one subject tell of one difference: the largest of them.
+excused as (
+    select distinct on (exceptions.subject, exceptions.currency, exceptions.first_seen_business_date)
+        'proof' as reconciliation,
+        'exception:' || exceptions.subject || ':' || exceptions.first_seen_business_date as break_id,
+        -- What is only counted has no currency, and no amount.
+        case when exceptions.currency = 'XXX' then books.reporting_currency else exceptions.currency end as currency,
+        null::text as assigned_owner,
+        null::text as last_comment,
+        'PROOF_EXCEPTION' as break_code,
+        null::text as correction_reason,
+        0::bigint as item_count,
+        case when exceptions.currency = 'XXX' then 0 else exceptions.difference_minor end::bigint as left_minor,
+        0::bigint as right_minor,
+        case when exceptions.currency = 'XXX' then 0 else exceptions.difference_minor end::bigint as clearing_minor,
+        null::bigint as fee_variance_minor,
+        0::bigint as largest_minor,
+        case when exceptions.check_name = 'bank_balance' then 'bank:' else '' end || exceptions.subject as clearing_account,
+        null::text as processor,
+        null::text as account,
+        exceptions.check_name || ', signed by ' || exceptions.signed_by as source_references,
+        exceptions.first_seen_business_date as value_date,
+        null::date as due_date,
+        exceptions.first_seen_business_date,
+        exceptions.first_seen_business_date as last_changed_business_date
+    from exceptions
+    cross join books
+    order by exceptions.subject, exceptions.currency, exceptions.first_seen_business_date,
+        abs(exceptions.difference_minor) desc, exceptions.check_name
+),
+
+all_breaks as (
+    select * from grouped
+    union all
+    select * from excused
+),
+
 -- What is at risk: what clearing is off by, else the fee difference, else the amount the doubt is about.
 measured as (
     select
-        grouped.*,
+        all_breaks.*,
         case
-            when grouped.clearing_minor <> 0 then abs(grouped.clearing_minor)
-            when grouped.break_code = 'FEE_VARIANCE' then grouped.fee_variance_minor
-            else grouped.largest_minor
+            when all_breaks.clearing_minor <> 0 then abs(all_breaks.clearing_minor)
+            when all_breaks.break_code = 'FEE_VARIANCE' then all_breaks.fee_variance_minor
+            else all_breaks.largest_minor
         end as exposure_minor,
         today.business_day_no - first_day.business_day_no as age_business_days
-    from grouped
+    from all_breaks
     left join days as first_day
-        on grouped.currency = first_day.calendar and grouped.first_seen_business_date = first_day.calendar_date
+        on all_breaks.currency = first_day.calendar and all_breaks.first_seen_business_date = first_day.calendar_date
     left join days as today
-        on grouped.currency = today.calendar and today.calendar_date = {{ business_date() }}
+        on all_breaks.currency = today.calendar and today.calendar_date = {{ business_date() }}
 ),
 
 valued as (

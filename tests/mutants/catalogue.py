@@ -465,8 +465,23 @@ MUTANTS = (
     ),
     Mutant(
         "versions: one equal amount is no change", CLOSE,
-        "when has_prior_version and {% for amount in amounts %}{{ amount }} = prior_{{ amount }}{{ ' and '",
-        "when has_prior_version and {% for amount in amounts %}{{ amount }} = prior_{{ amount }}{{ ' or '",
+        "{%- set is_same %}{% for amount in amounts %}{{ amount }} = prior_{{ amount }}{{ ' and '",
+        "{%- set is_same %}{% for amount in amounts %}{{ amount }} = prior_{{ amount }}{{ ' or '",
+    ),
+    Mutant(
+        "versions: what arrived last stands, whatever it is part of", CLOSE,
+        "{{ 'is_part desc, ' if part_of }}",
+        "",
+    ),
+    Mutant(
+        "versions: a payout that leaves a line out takes it out of every other", CLOSE,
+        "window same_part as (partition by {{ thing }}, {{ part_of }})",
+        "window same_part as (partition by {{ thing }})",
+    ),
+    Mutant(
+        "lines: a line never leaves a payout for another", LINES,
+        "and (prior_batch_reference is null or prior_net_minor <> 0) as is_moved",
+        "and prior_batch_reference is null as is_moved",
     ),
     Mutant(
         "events: what stood is booked again", EVENTS,

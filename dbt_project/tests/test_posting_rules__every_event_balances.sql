@@ -6,7 +6,7 @@ legs as (
         event_type,
         model,
         case
-            when event_type in ('settlement_line', 'merchant_payout') and measure in ('net', 'fee', 'gross', 'converted') then 'settled'
+            when event_type in ('settlement_line', 'reserve', 'merchant_payout') and measure in ('net', 'fee', 'gross', 'converted') then 'settled'
             else measure
         end as measure,
         count(*) filter (where side = 'debit') as debit_count,

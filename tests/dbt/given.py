@@ -129,9 +129,12 @@ def ledger_rows(close_no: int) -> dict[str, list[Row]]:
                     })
                 )
     # Visa has a contract, diners one that passes interchange and scheme fee through, amex one that is gone at the
-    # second close, and what jcb costs is invoiced: other lines may carry any fee.
+    # second close, and what jcb costs is invoiced: other lines may carry any fee. Two merchants get other terms then.
     if close_no == 1:
-        found["merchants"] = [_merchant("principal", 0), _merchant("platform", 250)]
+        found["merchants"] = [
+            _merchant("principal", "principal", 0), _merchant("platform", "platform", 250),
+            _merchant("renegotiated", "platform", 200), _merchant("converted", "principal", 0),
+        ]  # fmt: skip
         found["payment_methods"] = [_method("visa"), _method("mastercard"), _method("amex"), _method("diners"),
                                     _method("jcb")]  # fmt: skip
         plus = {"pricing": "interchange_plus_plus", "pct_bps": "25", "fixed_minor": 5, "minimum_minor": 12}
@@ -141,6 +144,7 @@ def ledger_rows(close_no: int) -> dict[str, list[Row]]:
         ]  # fmt: skip
     if close_no == 2:
         found["fee_schedules"] = [{**_contract("amex"), "is_deleted": True}]
+        found["merchants"] = [_merchant("renegotiated", "platform", 300), _merchant("converted", "platform", 100)]
     return {table: rows for table, rows in found.items() if rows}
 
 
@@ -385,9 +389,9 @@ def _payment(name: str, row: dict[str, str]) -> Row:
     })  # fmt: skip
 
 
-def _merchant(model: str, fee_bps: int) -> Row:
+def _merchant(merchant_id: str, model: str, fee_bps: int) -> Row:
     return {
-        "merchant_id": model, "merchant_name": model, "country": "NL", "model": model, "settlement_currency": "EUR",
+        "merchant_id": merchant_id, "merchant_name": merchant_id, "country": "NL", "model": model, "settlement_currency": "EUR",
         "platform_fee_bps": fee_bps, "created_at": _instant("2026-10-19"), "updated_at": _instant("2026-10-19"),
     }  # fmt: skip
 

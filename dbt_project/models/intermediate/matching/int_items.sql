@@ -15,7 +15,7 @@ actions as (
 ),
 
 compared_accounts as (
-    select * from {{ ref('bank_accounts') }} where is_in_system_book
+    select bank_account from {{ ref('bank_accounts') }} where is_in_system_book
 ),
 
 decided as (

@@ -195,6 +195,7 @@ moving as (
         from posting_rules
         where posting_rules.event_type = arriving.event_type
             and posting_rules.model in (arriving.model, 'any')
+            and {{ holds_on('posting_rules', 'arriving.event_date') }}
             and case posting_rules.measure
                 when 'gross' then gross_minor
                 when 'net' then net_minor

@@ -423,8 +423,9 @@ def _payment(name: str, row: dict[str, str]) -> Row:
 
 def _merchant(merchant_id: str, model: str, fee_bps: int) -> Row:
     return {
-        "merchant_id": merchant_id, "merchant_name": merchant_id, "country": "NL", "model": model, "settlement_currency": "EUR",
-        "platform_fee_bps": fee_bps, "created_at": _instant("2026-10-19"), "updated_at": _instant("2026-10-19"),
+        "merchant_id": merchant_id, "merchant_name": merchant_id, "country": "NL", "model": model,
+        "settlement_currency": "EUR", "platform_fee_bps": fee_bps, "created_at": _instant("2026-10-19"),
+        "updated_at": _instant("2026-10-19"),
     }  # fmt: skip
 
 

@@ -480,7 +480,10 @@ MUTANTS = (
         "left join booked_terms on standings.movement = booked_terms.movement",
         "left join booked_terms on false",
     ),
-    Mutant("terms: of the last time it was booked", TERMS, "visible.consumed_date, versions.batch_id desc", "versions.batch_id desc"),
+    Mutant(
+        "terms: of the last time it was booked", TERMS,
+        "visible.consumed_date, versions.batch_id desc", "versions.batch_id desc",
+    ),
     Mutant(
         "terms: what the payment says today", TERMS,
         "on payments.batch_id = visible.batch_id and visible.consumed_date <= first_booked.booked_date",
@@ -491,8 +494,11 @@ MUTANTS = (
         "on merchants.batch_id = visible.batch_id and visible.consumed_date <= paid_to.booked_date",
         "on merchants.batch_id = visible.batch_id",
     ),
-    Mutant("banks: a statement that is under way is not looked at", STATED, " or (opening_minor is not null", " or (false"),
-    Mutant("banks: all that a statement under way will book", STATED, "            and found.booking_date <= {{ business_date() }}\n", ""),
+    Mutant("banks: a statement under way is not looked at", STATED, " or (opening_minor is not null", " or (false"),
+    Mutant(
+        "banks: all that a statement under way will book", STATED,
+        "            and found.booking_date <= {{ business_date() }}\n", "",
+    ),
     Mutant("journal: converted in the gross currency", JOURNAL, "in ('net', 'fee', 'converted')", "in ('net', 'fee')"),
     Mutant("journal: debits are credits", JOURNAL, "when 'debit' then 1 else -1", "when 'debit' then -1 else 1"),
 )  # fmt: skip

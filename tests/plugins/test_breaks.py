@@ -360,8 +360,8 @@ def test_actions_are_append_only_for_everyone(books: Books) -> None:
 
 def test_only_a_controller_decides_and_only_the_loader_hands_to_a_close(books: Books, cluster: Cluster) -> None:
     enters = (
-        "insert into ops.break_actions (book, kind, item_keys, reason, actor, as_of) "
-        "values ('global', 'comment', '{a}', 'x', 'ana', now())"
+        "insert into ops.break_actions (book, kind, item_keys, reason, actor) "
+        "values ('global', 'comment', '{a}', 'x', 'ana')"
     )
     hands = "insert into ops.close_actions (close_id, action_id) values (1, 1)"
     act(books.connection, "comment", "x", "ana", ["line:lone"])

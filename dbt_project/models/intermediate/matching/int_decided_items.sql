@@ -79,11 +79,14 @@ unlinked as (
     where named.kind = 'unlink'
 ),
 
--- What was taken apart does not meet again: the right item leaves the key that a left one it was matched with still has.
+-- What was taken apart does not meet again: the right item leaves the key that a left one it was matched with still has,
+-- and a key that names several leads to each of them.
 barred as (
     select
         theirs.item_key,
-        coalesce(bool_or(ours.strong_key = theirs.strong_key), false) as is_strong_key_barred,
+        coalesce(
+            bool_or(ours.strong_key = theirs.strong_key or ours.strong_key in ({{ keys_named_by('theirs.strong_key') }})), false
+        ) as is_strong_key_barred,
         coalesce(bool_or(ours.weak_key = theirs.weak_key), false) as is_weak_key_barred
     from unlinked as theirs
     left join unlinked as ours on theirs.action_id = ours.action_id and theirs.side = 'right' and ours.side = 'left'

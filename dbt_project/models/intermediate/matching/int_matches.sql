@@ -5,7 +5,7 @@
 {%- set passes = [1, 2, 3] %}
 {%- set signed = "case items.side when 'left' then items.amount_minor else -items.amount_minor end" %}
 {%- set is_correction = 'items.correction_reason is not null' %}
-{%- set carried_on = 'item_key, reconciliation, side, amount_minor, currency, value_date, day_no, clearing_account, strong_key, weak_key, pool_key' %}
+{%- set carried_on = 'item_key, reconciliation, side, amount_minor, currency, value_date, day_no, clearing_account, strong_key, weak_key, pool_key, is_unlinked' %}
 
 with
 
@@ -38,14 +38,10 @@ named_together as (
 ),
 
 merged as (
-    select
-        reconciliation,
-        clearing_account,
-        left(merged_key, length(merged_key) - position('|' in reverse(merged_key)) + 1) || reference as strong_key,
-        min(merged_key) as merged_key
+    select reconciliation, clearing_account, named.strong_key, min(merged_key) as merged_key
     from named_together
-    cross join unnest(string_to_array(substring(merged_key from '[^|]*$'), '+')) as reference
-    group by reconciliation, clearing_account, left(merged_key, length(merged_key) - position('|' in reverse(merged_key)) + 1) || reference
+    cross join lateral ({{ keys_named_by('merged_key') }}) as named (strong_key)
+    group by reconciliation, clearing_account, named.strong_key
 ),
 
 correction_keys as (
@@ -77,6 +73,7 @@ judged_0 as (
         -- A currency without a calendar is held to calendar days.
         coalesce(days.business_day_no, items.value_date - date '2020-01-01') as day_no,
         items.clearing_account, coalesce(merged.merged_key, items.strong_key) as strong_key, items.weak_key, items.pool_key,
+        items.is_unlinked,
         coalesce(items.manual_rule_id, 'corrected') as rule_id,
         coalesce(
             items.manual_group_id,
@@ -89,6 +86,8 @@ judged_0 as (
         on items.reconciliation = merged.reconciliation
         and items.clearing_account = merged.clearing_account
         and items.strong_key = merged.strong_key
+        -- What was taken apart is not led back by what others name.
+        and (items.side = 'left' or items.is_unlinked is not true)
     left join corrected
         on items.reconciliation = corrected.reconciliation
         and items.clearing_account = corrected.clearing_account
@@ -128,6 +127,7 @@ grouped_{{ pass }} as (
         sum(amount_minor) filter (where side = 'left') over same_key as left_minor,
         sum(amount_minor) filter (where side = 'right') over same_key as right_minor,
         min(currency) over same_key = max(currency) over same_key as is_one_currency,
+        bool_or(is_unlinked is not true) over same_key as has_others,
         row_number() over (partition by key_value, side, amount_minor order by value_date, item_key) as twin_rank
     from keyed_{{ pass }}
     where key_value is not null
@@ -182,10 +182,10 @@ judged_{{ pass }} as (
         rule_id || ':' || md5(key_value || coalesce('|' || pair_key, '')) as group_id,
         case
             -- A side without items comes to nothing: what is taken back among our own agrees with that. Of a pool it would
-            -- hide payouts that never came.
+            -- hide payouts that never came, and of nothing but what people took apart it would undo that.
             when pairing = 'group_total' then case
                 when is_one_currency and left_count + right_count > 1 and coalesce(left_minor, 0) = coalesce(right_minor, 0)
-                    and (key_column <> 'pool_key' or left_count * right_count > 0) then 'paired'
+                    and (left_count * right_count > 0 or key_column <> 'pool_key' and has_others) then 'paired'
             end
             when left_count = 0 or right_count = 0 then null
             when pairing = 'unique' then case when is_only_choice then 'paired' when pair_key is not null then 'ambiguous' end

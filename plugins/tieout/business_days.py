@@ -11,7 +11,7 @@ from psycopg2.extensions import connection as Connection
 
 
 class BusinessCalendar(NamedTuple):
-    """The book's zone and reporting currency, and each currency's weekends (ISO days) and holidays."""
+    """The book's zone and reporting currency, and each calendar's weekends (ISO days) and holidays."""
 
     zone: ZoneInfo
     currency: str
@@ -65,10 +65,10 @@ def read_calendar(connection: Connection, book: str) -> BusinessCalendar:
         found = cursor.fetchone()
         if found is None:
             raise LookupError(f"rules.books has no book {book}: run dbt seed")
-        cursor.execute("select currency, weekend_first_iso_day, weekend_second_iso_day from rules.calendars")
-        weekends = {currency: frozenset(days) for currency, *days in cursor.fetchall()}
-        cursor.execute("select currency, holiday from rules.holidays")
-        holidays = frozenset((currency, day) for currency, day in cursor.fetchall())
+        cursor.execute("select calendar, weekend_first_iso_day, weekend_second_iso_day from rules.calendars")
+        weekends = {calendar: frozenset(days) for calendar, *days in cursor.fetchall()}
+        cursor.execute("select calendar, holiday from rules.holidays")
+        holidays = frozenset((calendar, day) for calendar, day in cursor.fetchall())
     return BusinessCalendar(ZoneInfo(found[0]), found[1], weekends, holidays)
 
 

@@ -20,7 +20,9 @@ from tieout.cli_breaks import breaks_app
 from tieout.cli_close import close_app, period_app
 from tieout.terminal import BAD_INPUT, FAILED, complain, console, print_table, reported, warehouse
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.partition("\n\n")[0])
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__.partition("\n\n")[0]
+)
 sandbox_app = typer.Typer(no_args_is_help=True, help="The sandbox payment system.")
 quarantine_app = typer.Typer(no_args_is_help=True, help="Files that were refused or are held.")
 app.add_typer(sandbox_app, name="sandbox")

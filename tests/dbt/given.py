@@ -9,7 +9,11 @@ close, in the order of the rows) and their ``document`` (by default one of this 
 same document in a later file is its next version. A tombstone gives the negative ``line_no`` of the line it ends.
 
 ``actions.csv`` is what people decided before a close: ``items`` are references or keys of items of earlier closes, with
-a slash between them, or keys that nothing has. They are written down without the checks of the command line.
+a slash between them, or keys that nothing has; a key may spell its file by name. They are written down without the
+checks of the command line.
+
+``seeds/<seed>.csv`` are rows of the rules that a scenario has besides those of the project, for processors,
+currencies and accounts that no other scenario has.
 """
 
 from __future__ import annotations
@@ -191,6 +195,8 @@ def files(close_no: int, balances: dict[str, int]) -> Iterator[File]:
 
 def load(cursor: Cursor, close_no: int, balances: dict[str, int]) -> None:
     """Enter everything given for a close as batches: one a ledger table, one a file."""
+    if close_no == 1:
+        declare(cursor)
     end = datetime.combine(CLOSES[close_no - 1] + timedelta(days=1), time(), ZONE)
     for table, rows in ledger_rows(close_no).items():
         _batch(cursor, "payments", table, f"payments_{table}", rows, end, None)
@@ -237,13 +243,31 @@ def decide(cursor: Cursor, close_no: int) -> None:
             )  # fmt: skip
 
 
+def declare(cursor: Cursor) -> None:
+    """Add the rules that the scenarios have of their own to those that are deployed."""
+    for name in scenario_names():
+        for path in sorted((SCENARIOS / name / "seeds").glob("*.csv")):
+            for row in read_csv(path):
+                filled = _filled(name, row, {})
+                statement = sql.SQL("insert into {} ({}) values ({})").format(
+                    sql.Identifier("rules", path.stem),
+                    sql.SQL(", ").join(map(sql.Identifier, filled)),
+                    sql.SQL(", ").join([sql.Placeholder()] * len(filled)),
+                )
+                cursor.execute(statement, list(filled.values()))
+
+
 def _item_key(cursor: Cursor, name: str, reference: str) -> str:
     """The item of a scenario that the earlier closes call so; the reference itself where there is none."""
+    key = reference
+    cursor.execute("select name, left(sha256, 16) from ops.files where name like %s", (f"{name}/%",))
+    for file, line_key in cursor.fetchall():
+        key = key.replace(file.removeprefix(f"{name}/"), line_key)
     cursor.execute(
         "select distinct item_key from reconciliation.reconciliation_items "
-        "where source_reference like %(like)s "
+        "where item_key = %(key)s or source_reference like %(like)s "
         "and %(reference)s in (replace(source_reference, %(name)s, ''), replace(item_key, %(name)s, ''))",
-        {"like": f"%{name}/%", "name": f"{name}/", "reference": reference},
+        {"key": key, "like": f"%{name}/%", "name": f"{name}/", "reference": reference},
     )
     found = [item_key for (item_key,) in cursor.fetchall()]
     assert len(found) <= 1, f"{name} has several items called {reference}: {found}"

@@ -74,7 +74,7 @@ select * from final
 ROWS_OF_SEEDS = {
     "reconciliations": "voucher_shop,vouchers sold,vouchers redeemed,1,VOUCHER_NOT_REDEEMED,VOUCHER_NOT_SOLD,,,,always,"
     "false,false,false",
-    "match_rules": "vs_voucher,voucher_shop,1,strong_key,identity,0,,2026-01-01,",
+    "match_rules": "vs_voucher,voucher_shop,1,strong_key,identity,true,0,,,2026-01-01,",
     "break_codes": "VOUCHER_NOT_REDEEMED,one-sided,false,shop,Sold and not redeemed.\n"
     "VOUCHER_NOT_SOLD,one-sided,false,shop,Redeemed and never sold.",
 }

@@ -27,6 +27,8 @@ def compiled(deployed: Warehouse) -> dict[str, str]:
         "value": "select n, {{ to_reporting_minor('amount', 'rate', 'exponent', 'reporting') }} from given order by n",
         "days": "select given.currency, given.day, given.lag, e.calendar_date from given "
         "{{ join_business_day('s', 'e', 'given.currency', 'given.day', 'given.lag') }}",
+        "periods": "select 'always' as said, key, row from ({{ test_valid_periods('given', ['key']) }}) as broken "
+        "union all select 'now and then', key, row from ({{ test_valid_periods('given', ['key'], true) }}) as broken",
     }
     found = {}
     for name, statement in statements.items():
@@ -85,3 +87,26 @@ def test_business_days_are_those_of_the_currency(deployed: Warehouse, compiled: 
     assert len(found) == 3 * len(SANDBOX_DAYS) * 6
     wrong = [row for row in found if row[3] != add_business_days(row[1], row[2], row[0])]
     assert wrong == []
+
+
+def test_no_two_rows_of_a_rule_hold_on_one_day(deployed: Warehouse, compiled: dict[str, str]) -> None:
+    """Money counted twice, or by nobody: periods that overlap, leave days out, are empty or end for good."""
+    periods = {
+        "follow": [("2026-01-01", "2026-02-01"), ("2026-02-01", None)],
+        "overlap": [("2026-01-01", "2026-02-02"), ("2026-02-01", None)],
+        "both open": [("2026-01-01", None), ("2026-02-01", None)],
+        "twice": [("2026-01-01", None), ("2026-01-01", None)],
+        "gap": [("2026-01-01", "2026-02-01"), ("2026-02-02", None)],
+        "empty": [("2026-01-01", "2026-01-01"), ("2026-01-01", None)],
+        "ends": [("2026-01-01", "2026-02-01")],
+    }
+    rows = [(key, number, *row) for key, found in periods.items() for number, row in enumerate(found)]
+    table = (
+        "with given as (select * from unnest(%s, %s, %s::date[], %s::date[]) as t(key, row, valid_from, valid_to)) "
+    )
+    found = deployed.query(table + compiled["periods"], tuple(map(list, zip(*rows, strict=True))), EMPTY)
+    broken = {said: {key for name, key, _ in found if name == said} for said in ("always", "now and then")}
+    assert broken == {
+        "always": periods.keys() - {"follow"},
+        "now and then": {"overlap", "both open", "twice", "empty"},
+    }

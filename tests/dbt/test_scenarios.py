@@ -1,8 +1,8 @@
 """Golden scenarios: what is given to three closes in small CSVs, and what they make of it.
 
 ``expect/items.csv`` lists the outcome of every item at every close; where a scenario is about the books or the
-register, ``expect/journal.csv``, ``expect/balances.csv``, ``expect/breaks.csv`` and ``expect/kpis.csv`` say all of
-theirs; ``expect/actions.csv`` says what became of each decision.
+register, ``expect/journal.csv``, ``expect/balances.csv``, ``expect/breaks.csv``, ``expect/changes.csv`` and
+``expect/kpis.csv`` say all of theirs; ``expect/actions.csv`` says what became of each decision.
 """
 
 from __future__ import annotations
@@ -23,14 +23,20 @@ Rows = list[dict[str, str]]
 ITEMS = """
     select c.business_date, reconciliation, side, source_reference as reference, status,
         coalesce(break_code, exclusion_reason) as outcome, correction_reason as correction, i.amount_minor, currency,
-        rule_id as rule, i.file_id
+        rule_id as rule, expected_date as expected, due_date as due, i.file_id
     from reconciliation.reconciliation_items i join ops.closes c using (close_id)
 """
 BREAKS = """
     select b.business_date, break_code, correction_reason as correction, severity, currency, item_count, left_minor,
         right_minor, clearing_minor, exposure_minor, first_seen_business_date as first_seen, age_business_days as age,
-        b.owner, source_references as references
+        b.owner, last_comment as comment, source_references as references
     from reconciliation.break_register b
+"""
+CHANGES = """
+    select business_date, change, earlier_break_code as earlier_code, break_code, closed_by_rule_id as rule,
+        (select kind from ops.break_actions where action_id = closed_by_action_id) as decision,
+        source_references as references
+    from reconciliation.break_changes
 """
 KPIS = """
     select business_date, value_date, market, submitted_count, authorised_count, captured_count, captured_minor
@@ -78,6 +84,9 @@ def _split(warehouse: Warehouse) -> Outcome:
     for row in _rows(warehouse, BREAKS):
         scenario = owners[row["references"].split(" / ")[0]]
         outcome.rows[scenario]["breaks"].append(_spelled(scenario, row))
+    for row in _rows(warehouse, CHANGES):
+        scenario = owners[row["references"].split(" / ")[0]]
+        outcome.rows[scenario]["changes"].append(_spelled(scenario, row))
     for row in _rows(warehouse, ACTIONS):
         scenario = row.pop("actor")
         outcome.rows[scenario]["actions"].append(_spelled(scenario, row))

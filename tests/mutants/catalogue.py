@@ -28,8 +28,9 @@ CONTRACTS = "macros/fees.sql"
 MONEY = "macros/money.sql"
 CALENDAR = "macros/calendar.sql"
 REFERENCES = "macros/references.sql"
+VALIDITY = "macros/validity.sql"
 # What the oracle's worlds run through; faults elsewhere are for unit tests and scenarios to find.
-ORACLE_SEES = (MATCHES, FEES, CONTRACTS, ITEMS, MONEY)
+ORACLE_SEES = (MATCHES, FEES, CONTRACTS, ITEMS, MONEY, VALIDITY)
 
 
 class Mutant(NamedTuple):
@@ -103,9 +104,9 @@ MUTANTS = (
         "where not is_future_dated",
     ),
     Mutant(
-        "a rule holds on the day it ends", MATCHES,
-        "'infinity'::date) > {{ business_date() }}",
-        "'infinity'::date) >= {{ business_date() }}",
+        "a rule holds on the day it ends", VALIDITY,
+        "'infinity'::date) > {{ day }}",
+        "'infinity'::date) >= {{ day }}",
     ),
     Mutant(
         "key without clearing account", MATCHES,
@@ -124,7 +125,7 @@ MUTANTS = (
     ),
     Mutant(
         "the days of an account may be repeats", MATCHES,
-        "key_column = 'strong_key' and left_count = 1",
+        "names_event and left_count = 1",
         "left_count = 1",
     ),
     Mutant(
@@ -134,13 +135,18 @@ MUTANTS = (
     ),
     Mutant(
         "window in calendar days", MATCHES,
-        "coalesce(days.business_day_no, items.value_date - date '2020-01-01') as day_no",
-        "items.value_date - date '2020-01-01' as day_no",
+        "coalesce(our_day.business_day_no - their_day.business_day_no, ours.value_date - theirs.value_date)",
+        "ours.value_date - theirs.value_date",
     ),
     Mutant(
         "no window without a calendar", MATCHES,
-        "coalesce(days.business_day_no, items.value_date - date '2020-01-01') as day_no",
-        "days.business_day_no as day_no",
+        "coalesce(our_day.business_day_no - their_day.business_day_no, ours.value_date - theirs.value_date)",
+        "our_day.business_day_no - their_day.business_day_no",
+    ),
+    Mutant(
+        "window in the calendar of the currency", MATCHES,
+        "on ours.calendar = our_day.calendar and",
+        "on ours.currency = our_day.calendar and",
     ),
     Mutant(
         "currencies of a pair not looked at", MATCHES,
@@ -152,7 +158,11 @@ MUTANTS = (
         "order by value_date, item_key) as twin_rank",
         "order by value_date desc, item_key) as twin_rank",
     ),
-    Mutant("several of ours may leave lines over", MATCHES, "left_count = 1 and right_count > 1", "right_count > 1"),
+    Mutant(
+        "several of ours may leave lines over", MATCHES,
+        "names_event and left_count = 1 and right_count > 1",
+        "names_event and right_count > 1",
+    ),
     Mutant("lines that add up are left over", MATCHES, " and left_minor <> right_minor\n", "\n"),
     Mutant(
         "one side is enough", MATCHES,
@@ -293,13 +303,13 @@ MUTANTS = (
     ),
     Mutant(
         "a report a day early is out of the window", ITEMS,
-        "paired.right_date < paired.left_date - 1\n",
-        "paired.right_date < paired.left_date\n",
+        "paired.days_early > rules",
+        "paired.days_early >= rules",
     ),
     Mutant(
         "a report on the last day is late", ITEMS,
-        "paired.right_day_no > paired.expected_day_no",
-        "paired.right_day_no >= paired.expected_day_no",
+        "paired.days_late > rules",
+        "paired.days_late >= rules",
     ),
     Mutant("dates of every reconciliation", ITEMS, "when kinds.checks_dates and matches", "when matches"),
     Mutant(
@@ -359,10 +369,21 @@ MUTANTS = (
         "sign(items.amount_minor) = -kinds.right_sign",
         "sign(items.amount_minor) = kinds.right_sign",
     ),
+    Mutant(
+        "half a release is rounding", ITEMS,
+        "paired.right_minor between 0 and paired.left_minor then 'RES",
+        "paired.right_minor between 0 and paired.left_minor - 2 then 'RES",
+    ),
+    Mutant("an order is repeated for ever", ITEMS, "<= unreferenced.window_business_days", "<= 1000"),
+    Mutant("a line with a reference is known by its order", ITEMS, "    where one_sided.strong_key is null\n", ""),
     Mutant("reversals are not looked at", ITEMS, "when items.is_reversal or sign", "when sign"),
     Mutant("replaced by any delivery", ITEMS, " and items.batch_id = one_sided.batch_id)", ")"),
-    Mutant("seconds after the cut-off", ITEMS, "items.occurred_at + processors", "items.occurred_at - processors"),
-    Mutant("a temporary break for good", ITEMS, "when items.value_date = {{ business_date() }}\n", "when true\n"),
+    Mutant("seconds after the cut-off", ITEMS, "items.occurred_at + \" ~", "items.occurred_at - \" ~"),
+    Mutant(
+        "a temporary break for good", ITEMS,
+        "second'\") }} > {{ business_date() }}",
+        "second'\") }} > items.value_date",
+    ),
     Mutant(
         "a break changes every day", ITEMS,
         "when carried_break_code = break_code then last_changed_business_date\n",

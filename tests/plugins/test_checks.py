@@ -24,9 +24,9 @@ from tieout.watch.findings import ITSELF, Finding
 AS_OF = datetime(2026, 10, 30, 4, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 SEEDS = {
-    "books": "book text, zone text, reporting_currency text, first_entry_business_date date",
-    "calendars": "currency text, weekend_first_iso_day integer, weekend_second_iso_day integer",
-    "holidays": "currency text, holiday date, holiday_name text",
+    "books": "book text, zone text, reporting_currency text, first_entry_business_date date, rate_age_days_max integer",
+    "calendars": "calendar text, weekend_first_iso_day integer, weekend_second_iso_day integer",
+    "holidays": "calendar text, holiday date, holiday_name text",
 }
 _numbers = count(1)
 

@@ -45,9 +45,9 @@ AS_OF = datetime(2026, 10, 30, 4, tzinfo=UTC)
 RUN = SimpleNamespace(run_after=AS_OF)
 CLOSE = {"close_id": 7, "fencing_token": 3, "state": "running"}
 SEEDS = {
-    "books": "book text, zone text, reporting_currency text, first_entry_business_date date",
-    "calendars": "currency text, weekend_first_iso_day integer, weekend_second_iso_day integer",
-    "holidays": "currency text, holiday date, holiday_name text",
+    "books": "book text, zone text, reporting_currency text, first_entry_business_date date, rate_age_days_max integer",
+    "calendars": "calendar text, weekend_first_iso_day integer, weekend_second_iso_day integer",
+    "holidays": "calendar text, holiday date, holiday_name text",
 }
 # What would do harm if it were rendered, executed or put into SQL.
 HOSTILE = [

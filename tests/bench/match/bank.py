@@ -81,7 +81,7 @@ class Bank:
 
     def terms(self, bank_account: str) -> tuple[int, int]:
         """Business days to a credit, and of grace."""
-        row = self.stage.bank_accounts[self.currencies[bank_account]]
+        row = self.stage.bank_terms[bank_account]
         return int(row["settlement_lag_business_days"]), int(row["grace_business_days"])
 
     def book(self, bank_account: str, day: date, amount: int, text: str, *, is_reversal: bool = False,

@@ -48,10 +48,10 @@ class Days:
         weekdays = (first + n * ONE_DAY for n in range(2 * closes + 7))
         self.closes = [day for day in weekdays if day.weekday() < 5][:closes]
         self._rest = {
-            row["currency"]: {int(row["weekend_first_iso_day"]), int(row["weekend_second_iso_day"])}
+            row["calendar"]: {int(row["weekend_first_iso_day"]), int(row["weekend_second_iso_day"])}
             for row in seed("calendars")
         }
-        self._holidays = {(row["currency"], date.fromisoformat(row["holiday"])) for row in seed("holidays")}
+        self._holidays = {(row["calendar"], date.fromisoformat(row["holiday"])) for row in seed("holidays")}
         self._later: dict[tuple[date, int, str], date] = {}
 
     def is_business_day(self, day: date, currency: str) -> bool:

@@ -83,6 +83,7 @@ class Stage:
             self.delivered[account] = self._deliveries(plan.silent_accounts.get(account))
             self.covered[account] = self.coverage(self.delivered[account])
         self.bank_accounts = {row["currency"]: row for row in seed("bank_accounts")}
+        self.bank_terms = {row["bank_account"]: row for row in seed("bank_account_terms")}
         self.bank_delivered: dict[str, list[int]] = {}
         self.bank_covered: dict[str, list[date]] = {}
         for bank in self.bank_accounts.values():

@@ -22,6 +22,7 @@ class Item:
     currency: str
     clearing_account: str
     value_date: date
+    calendar: str | None = None
     strong_key: str | None = None
     weak_key: str | None = None
     pool_key: str | None = None
@@ -53,11 +54,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Earlier:
-    """What an earlier close of the chain made of an item: whether a match had a right side, and a left one too."""
+    """What an earlier close of the chain made of a right item: whether a match had a right side, and a left one too."""
 
     item_key: str
     reconciliation: str
-    strong_key: str
+    strong_key: str | None
+    weak_key: str | None = None
+    value_date: date | None = None
     was_reported: bool = False
     was_paired: bool = False
     exclusion_reason: str | None = None

@@ -10,7 +10,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 from itertools import product
 
 from tests.dbt.oracle.facts import LEFT, RIGHT, Contract, Item, Outcome, World
-from tests.dbt.oracle.rules import ONE_DAY, Rule, Rules
+from tests.dbt.oracle.rules import ONE_DAY, Rule, Rules, Tolerance
 
 # Any network, any market: what a contract says that is not made for one.
 ANY = "*"
@@ -108,7 +108,7 @@ class Matcher:
             left, right = sides(group)
             if not left or not right:
                 continue
-            may_repeat = self._may_repeat(rule) and len(left) == 1 and len(right) > 1
+            may_repeat = rule.names_event and len(left) == 1 and len(right) > 1
             if may_repeat and is_one_currency(group) and clearing_minor(group) != 0:
                 exact = [line for line in right if line.amount_minor == left[0].amount_minor]
                 if exact:
@@ -137,11 +137,6 @@ class Matcher:
                 if line is not first:
                     self.outcomes[line.item_key] = Outcome("open", self._left_over(line), rule.rule_id)
 
-    @staticmethod
-    def _may_repeat(rule: Rule) -> bool:
-        """Reference first, exact amount second: a reference can be reported again, the days of an account cannot."""
-        return rule.key_column == "strong_key"
-
     def _unique(self, rule: Rule, items: Sequence[Item]) -> None:
         """One with one inside the window; whoever has, or is, one of several candidates is ambiguous."""
         for group in self._by_key(rule, items):
@@ -149,7 +144,7 @@ class Matcher:
             candidates: dict[str, list[Item]] = defaultdict(list)
             for ours in left:
                 for theirs in right:
-                    days = self.rules.days_between(ours.currency, ours.value_date, theirs.value_date)
+                    days = self.rules.days_between(_calendar(ours), ours.value_date, theirs.value_date)
                     if ours.currency == theirs.currency and days <= rule.window_business_days:
                         candidates[ours.item_key].append(theirs)
                         candidates[theirs.item_key].append(ours)
@@ -191,7 +186,7 @@ class Matcher:
         contracted = {line: fee for line in charged if (fee := self._contracted_fee(left, charged, line)) is not None}
         variance = sum((line.fee_minor or 0) - fee for line, fee in contracted.items()) if contracted else None
         converted = sum(line.fx_variance_minor or 0 for line in right)
-        tolerance = self.rules.tolerance(rule, group[0].currency)
+        tolerance = self._tolerance(rule, group)
         code = self._difference(rule, group)
         if code is None and self.terms.checks_dates and self._is_out_of_window(rule, left, right):
             code = "DATE_OUT_OF_WINDOW"
@@ -224,7 +219,10 @@ class Matcher:
             return self.terms.taken_back_code
         if ours == -theirs and self.terms.right_sign != 0:
             return "DIRECTION"
-        if abs(ours - theirs) <= self.rules.tolerance(rule, group[0].currency).rounding(ours):
+        # What a processor still holds back is held, and no rounding, however little it is.
+        if any(item.item_type == "reserve_hold" for item in left) and 0 <= theirs < ours:
+            return "RESERVE_HELD"
+        if abs(ours - theirs) <= self._tolerance(rule, group).rounding(ours):
             return "ROUNDING"
         if self.terms.mismatch_code is not None:
             return self.terms.mismatch_code
@@ -234,15 +232,20 @@ class Matcher:
             return "SPLIT_INCOMPLETE"
         return "UNDER"
 
+    def _tolerance(self, rule: Rule, group: Sequence[Item]) -> Tolerance:
+        return self.rules.tolerance(rule, group[0].currency, self.world.business_date)
+
     def _is_out_of_window(self, rule: Rule, left: Sequence[Item], right: Sequence[Item]) -> bool:
         """Whether the report is older than what it reports, or more business days late than the rule allows."""
-        reported = min(item.value_date for item in right)
-        if reported < min(item.value_date for item in left) - ONE_DAY:
+        reported, happened = (min(item.value_date for item in side) for side in (right, left))
+        calendar = min(_calendar(item) for item in left)
+        early = self.rules.days_between(calendar, reported, happened) if reported < happened else 0
+        if rule.early_business_days is not None and early > rule.early_business_days:
             return True
         awaited = [item.expected_date for item in left if item.expected_date is not None]
         if not awaited or reported <= max(awaited):
             return False
-        return self.rules.days_between(left[0].currency, max(awaited), reported) > rule.window_business_days
+        return self.rules.days_between(calendar, max(awaited), reported) > rule.window_business_days
 
     def _contracts_of(self, left: Sequence[Item], charged: Sequence[Item], line: Item) -> list[Contract]:
         """Of each fee type the most specific contract of the day of the movement, in the highest tier reached."""
@@ -332,12 +335,26 @@ class Matcher:
         is_of_total = any(rule.pairing == "total" for rule in self.passes)
         if any(
             earlier.was_paired and (not is_of_total or earlier.amount_minor == item.amount_minor) for earlier in seen
-        ):
+        ) or self._is_told_again(item):
             return self._repeated(item)
         reasons = [row.exclusion_reason for row in seen] + [other.exclusion_reason for other in self._namesakes(item)]
         if "FAILED" in reasons:
             return "STATUS"
         return self._unheard_of(item)
+
+    def _is_told_again(self, item: Item) -> bool:
+        """Whether a line without a reference says what another such line was matched by, inside the rule's window."""
+        rules = [rule for rule in self.passes if rule.key_column == "weak_key" and rule.names_event]
+        if item.strong_key is not None or item.weak_key is None or not rules:
+            return False
+        return any(
+            earlier.strong_key is None and earlier.was_paired and earlier.value_date is not None
+            and (earlier.reconciliation, earlier.weak_key) == (item.reconciliation, item.weak_key)
+            and earlier.item_key != item.item_key
+            and self.rules.days_between(_calendar(item), item.value_date, earlier.value_date)
+            <= rules[0].window_business_days
+            for earlier in self.world.earlier
+        )  # fmt: skip
 
     def _unheard_of(self, item: Item) -> str:
         """The code of a right item whose reference says nothing; what time alone may clear comes first."""
@@ -371,11 +388,16 @@ class Matcher:
         ]  # fmt: skip
 
     def _is_before_cutoff(self, item: Item) -> bool:
-        grace = self.rules.cutoff_grace_seconds.get(item.processor or "")
-        if item.reconciliation != "payment_processor" or item.occurred_at is None or grace is None:
+        if item.reconciliation != "payment_processor" or item.occurred_at is None:
             return False
+        grace = self.rules.cutoff_grace_seconds(item.processor, item.value_date)
         cutoff = datetime.combine(self.world.business_date + ONE_DAY, time(), self.rules.zone)
-        return timedelta(0) < cutoff - item.occurred_at <= timedelta(seconds=grace)
+        return cutoff - item.occurred_at <= timedelta(seconds=grace)
+
+
+def _calendar(item: Item) -> str:
+    """The calendar an item's days count in: that of its account, else the one called like its currency."""
+    return item.calendar or item.currency
 
 
 def clearing_minor(items: Iterable[Item]) -> int:

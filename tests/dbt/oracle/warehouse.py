@@ -283,6 +283,7 @@ def _item_row(number: int, item: Item, world: World) -> dict[str, Any]:
     row = _row(item)
     is_future = item.exclusion_reason is None and item.value_date > world.business_date
     row |= {name: f"{number}:{row[name]}" for name in NAMING if row[name] is not None}
+    row["calendar"] = item.calendar or item.currency
     return row | {
         "source_reference": row["item_key"], "source_name": "files", "source_table": "settlement_lines",
         "control_count": 1, "control_minor": item.amount_minor, "control_currency": item.currency,
@@ -296,11 +297,12 @@ def _earlier_row(number: int, close_id: int, earlier: Earlier) -> dict[str, Any]
         "close_id": close_id, "business_date": day, "item_key": f"{number}:{earlier.item_key}",
         "reconciliation": earlier.reconciliation, "side": "right", "item_type": "capture",
         "status": "excluded" if earlier.exclusion_reason else "matched", "exclusion_reason": earlier.exclusion_reason,
-        "strong_key": f"{number}:{earlier.strong_key}",
+        "strong_key": earlier.strong_key and f"{number}:{earlier.strong_key}",
+        "weak_key": earlier.weak_key and f"{number}:{earlier.weak_key}",
         "ledger_date": day if earlier.was_paired else None, "reported_date": day if earlier.was_reported else None,
         "source_reference": "", "source_name": "", "source_table": "",
-        "amount_minor": earlier.amount_minor, "currency": "EUR",
-        "clearing_minor": 0, "clearing_account": f"{number}:", "value_date": day, "batch_id": 1,
+        "amount_minor": earlier.amount_minor, "currency": "EUR", "batch_id": 1,
+        "clearing_minor": 0, "clearing_account": f"{number}:", "value_date": str(earlier.value_date or day),
     }  # fmt: skip
 
 

@@ -69,6 +69,8 @@ class _Scene:
         self.business_date = dice.choice(BUSINESS_DATES)
         self.currency = dice.choice(CURRENCIES)
         self.processor = dice.choice(PROCESSORS)
+        # Of the account; else that of the currency counts, and of one nobody has heard of every day.
+        self.calendar = dice.choice((None, None, None, "KWD", "JPY", "nowhere"))
         self.base = dice.choice((1, 100, 1250, 1650, 10000, 10000))
         # Where the other side never got the references, fallback keys have to do.
         self.keeps_references = self._often(70)
@@ -262,16 +264,18 @@ class _Scene:
 
     def _earlier(self, items: Sequence[Item]) -> list[Earlier]:
         """Rows of one earlier close under the references of this world: of items that are done, and of carried ones."""
-        keyed = [item for item in items if item.strong_key is not None]
+        keyed = [item for item in items if item.strong_key is not None or (item.weak_key and item.side == RIGHT)]
         rows = []
         for number in range(self.dice.randint(0, 2) if keyed and self._often(40) else 0):
             item = self.dice.choice(keyed)
             key = item.item_key if item.is_carried and self._often(50) else f"earlier {number}"
             was_reported = self._often(80)
             is_failed = item.item_type == "refund" and self._often(40)
+            day = item.value_date - timedelta(self.dice.choice((0, 1, 5, 6, 7, 8, 9)))
             rows.append(Earlier(
-                key, item.reconciliation, str(item.strong_key), was_reported, was_reported and self._often(80),
-                "FAILED" if is_failed else None, item.amount_minor if self._often(50) else 0,
+                key, item.reconciliation, item.strong_key, item.weak_key, day, was_reported,
+                was_reported and self._often(80), "FAILED" if is_failed else None,
+                item.amount_minor if self._often(50) else 0,
             ))  # fmt: skip
         return list({row.item_key: row for row in rows}.values())
 
@@ -309,13 +313,15 @@ class _Scene:
         due = expected + timedelta(self.dice.choice((0, 1, 3)))
         return {
             "item_key": key, "reconciliation": name, "side": side, "item_type": item_type, "amount_minor": amount,
-            "currency": currency, "value_date": value_date, "batch_id": self.dice.choice((2, 3)),
+            "currency": currency, "value_date": value_date, "calendar": None if self._often(10) else self.calendar,
+            "batch_id": self.dice.choice((2, 3)),
             "expected_date": expected if side == LEFT else None, "due_date": due if side == LEFT else None,
         }  # fmt: skip
 
     def _line(self, item: Item) -> Item:
         """A report's line: with its time, its fee, and the code of one that says too little."""
-        before_midnight = self.dice.choice((1, 59, 60, 61, 43200))
+        # The last one occurred a day after it was booked.
+        before_midnight = self.dice.choice((1, 59, 60, 61, 43200, -86399))
         midnight = datetime.combine(item.value_date + timedelta(1), time(), ZONE)
         item = replace(item, occurred_at=midnight - timedelta(seconds=before_midnight))
         if self._often(3):

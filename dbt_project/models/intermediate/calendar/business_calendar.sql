@@ -1,6 +1,6 @@
 {{ config(indexes=[
-    {'columns': ['currency', 'calendar_date'], 'unique': true},
-    {'columns': ['currency', 'business_day_no', 'is_business_day']},
+    {'columns': ['calendar', 'calendar_date'], 'unique': true},
+    {'columns': ['calendar', 'business_day_no', 'is_business_day']},
 ]) }}
 
 with
@@ -19,21 +19,21 @@ days as (
 
 marked as (
     select
-        calendars.currency,
+        calendars.calendar,
         days.calendar_date,
         extract(isodow from days.calendar_date) not in (calendars.weekend_first_iso_day, calendars.weekend_second_iso_day)
         and holidays.holiday is null as is_business_day
     from calendars
     cross join days
-    left join holidays on calendars.currency = holidays.currency and days.calendar_date = holidays.holiday
+    left join holidays on calendars.calendar = holidays.calendar and days.calendar_date = holidays.holiday
 ),
 
 final as (
     select
-        currency,
+        calendar,
         calendar_date,
         is_business_day,
-        sum(is_business_day::integer) over (partition by currency order by calendar_date)::integer as business_day_no
+        sum(is_business_day::integer) over (partition by calendar order by calendar_date)::integer as business_day_no
     from marked
 )
 

@@ -1,5 +1,8 @@
 -- Both sides of ledger_bank, a day at a time: what the payment system's own book moved on a bank account, and what the
 -- bank moved. Sums of changes, so that whatever is booked later for a day moves that day's difference.
+{%- set grace = term('bank_account_terms', 'grace_business_days') %}
+{%- set calendar = 'coalesce(bank_accounts.calendar, movements.currency)' %}
+
 with
 
 ledger_entries as (
@@ -111,7 +114,7 @@ final as (
         'weak_key': "movements.bank_account || '|' || movements.currency",
         'value_date': 'movements.moved_date',
         'expected_date': "case movements.side when 'left' then coalesce(expected_day.calendar_date, movements.moved_date) end",
-        'due_date': "case movements.side when 'left' then coalesce(due_day.calendar_date, movements.moved_date + 1) end",
+        'due_date': "case movements.side when 'left' then coalesce(due_day.calendar_date, movements.moved_date + " ~ grace ~ ') end',
         'exclusion_reason': "case when is_compared.bank_account is null then 'NOT_COMPARED' end",
         'batch_id': 'movements.batch_id',
         'file_id': 'movements.file_id',
@@ -120,8 +123,9 @@ final as (
     left join bank_accounts on movements.bank_account = bank_accounts.bank_account
     left join bank_accounts as is_compared
         on movements.bank_account = is_compared.bank_account and is_compared.is_in_system_book
-    {{ join_business_day('start_day', 'expected_day', 'movements.currency', 'movements.moved_date', '0') }}
-    {{ join_business_day('grace_day', 'due_day', 'movements.currency', 'expected_day.calendar_date', 'bank_accounts.grace_business_days') }}
+    {{ join_terms('bank_account_terms', 'bank_account', 'movements.bank_account', 'movements.moved_date') }}
+    {{ join_business_day('start_day', 'expected_day', calendar, 'movements.moved_date', '0') }}
+    {{ join_business_day('grace_day', 'due_day', calendar, 'expected_day.calendar_date', grace) }}
     -- What the payment system's book says is counted also where nobody asks it.
     where movements.side = 'left' or is_compared.bank_account is not null
 )

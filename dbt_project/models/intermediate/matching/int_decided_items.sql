@@ -1,6 +1,6 @@
 -- What actions say of the items of this close: those it took, and those that earlier closes applied and that still stand.
 {%- set action_columns = {
-    'close_id': 'bigint', 'action_id': 'bigint', 'kind': 'text', 'item_keys': 'text[]', 'owner': 'text', 'outcome': 'text',
+    'close_id': 'bigint', 'action_id': 'bigint', 'kind': 'text', 'item_keys': 'text[]', 'owner': 'text', 'reason': 'text', 'outcome': 'text',
 } %}
 {%- set earlier_columns = {
     'close_id': 'bigint', 'item_key': 'text', 'side': 'text', 'status': 'text', 'strong_key': 'text', 'weak_key': 'text',
@@ -22,17 +22,17 @@ close_chain as (
 ),
 
 standing as (
-    select {{ close_id() }} as close_id, action_id, kind, item_keys, owner, matched_close_id from actions
+    select {{ close_id() }} as close_id, action_id, kind, item_keys, owner, reason, matched_close_id from actions
     union all
-    select earlier_actions.close_id, action_id, kind, item_keys, owner, null
+    select earlier_actions.close_id, action_id, kind, item_keys, owner, reason, null
     from earlier_actions
     inner join close_chain on earlier_actions.close_id = close_chain.close_id
-    where outcome = 'applied' and kind in ('link', 'unlink', 'assign')
+    where outcome = 'applied' and kind in ('link', 'unlink', 'assign', 'comment')
 ),
 
 named as (
     select distinct
-        standing.close_id, standing.action_id, standing.kind, standing.owner, wanted.item_key,
+        standing.close_id, standing.action_id, standing.kind, standing.owner, standing.reason, wanted.item_key,
         coalesce(standing.matched_close_id, {{ parent_close_id() }}) as found_in_close_id,
         standing.matched_close_id is not null as is_taken_apart
     from standing
@@ -79,24 +79,41 @@ unlinked as (
     where named.kind = 'unlink'
 ),
 
--- What was taken apart does not meet again: the right item leaves the key that a left one it was matched with still has,
--- and a key that names several leads to each of them.
+-- What was taken apart does not meet again: the right item leaves the key that a left one it was matched with still has, or
+-- is named by. Where one side alone is left, all of it leaves the key that another one has.
+left_apart as (
+    select *, min(side) over (partition by action_id) = max(side) over (partition by action_id) as is_one_sided
+    from unlinked
+),
+
 barred as (
     select
-        theirs.item_key,
-        coalesce(
-            bool_or(ours.strong_key = theirs.strong_key or ours.strong_key in ({{ keys_named_by('theirs.strong_key') }})), false
-        ) as is_strong_key_barred,
-        coalesce(bool_or(ours.weak_key = theirs.weak_key), false) as is_weak_key_barred
-    from unlinked as theirs
-    left join unlinked as ours on theirs.action_id = ours.action_id and theirs.side = 'right' and ours.side = 'left'
-    group by theirs.item_key
+        mine.item_key,
+        coalesce(bool_or(
+            others.strong_key = mine.strong_key
+            or others.strong_key = any ({{ named_keys('mine.strong_key') }})
+            or mine.strong_key = any ({{ named_keys('others.strong_key') }})
+        ), false) as is_strong_key_barred,
+        coalesce(bool_or(others.weak_key = mine.weak_key), false) as is_weak_key_barred
+    from left_apart as mine
+    left join left_apart as others
+        on mine.action_id = others.action_id
+        and mine.item_key <> others.item_key
+        and (mine.is_one_sided or (mine.side = 'right' and others.side = 'left'))
+    group by mine.item_key
 ),
 
 assigned as (
     select distinct on (item_key) item_key, owner, action_id
     from named
     where kind = 'assign'
+    order by item_key, close_id desc, action_id desc
+),
+
+commented as (
+    select distinct on (item_key) item_key, reason, action_id
+    from named
+    where kind = 'comment'
     order by item_key, close_id desc, action_id desc
 ),
 
@@ -109,12 +126,15 @@ final as (
         coalesce(barred.is_strong_key_barred, false) as is_strong_key_barred,
         coalesce(barred.is_weak_key_barred, false) as is_weak_key_barred,
         assigned.owner as assigned_owner,
-        assigned.action_id as assigned_by_action_id
+        assigned.action_id as assigned_by_action_id,
+        commented.reason as last_comment,
+        commented.action_id as last_comment_action_id
     from items
     left join grouped
         on items.item_key = grouped.item_key and (grouped.member_count > 1 or grouped.manual_rule_id = 'manual_exclude')
     left join barred on items.item_key = barred.item_key
     left join assigned on items.item_key = assigned.item_key
+    left join commented on items.item_key = commented.item_key
 )
 
 select * from final

@@ -1,4 +1,10 @@
 -- What we told banks to move: merchant payouts and both legs of conversions, the left sides of payout_bank and fx_bank.
+-- A conversion's day is agreed; a payout takes as long as the bank does.
+{%- set lag = 'case when items.agreed_date is null then ' ~ term('bank_account_terms', 'settlement_lag_business_days') ~ ' else 0 end' %}
+{%- set grace = term('bank_account_terms', 'grace_business_days') %}
+{%- set started = 'coalesce(items.agreed_date, items.happened_date)' %}
+{%- set calendar = 'coalesce(bank_accounts.calendar, items.item_currency)' %}
+
 with
 
 payouts as (
@@ -113,8 +119,8 @@ final as (
         'weak_key': "items.bank_account || '|' || items.item_currency || '|' || items.item_minor",
         'occurred_at': 'items.occurred_at',
         'value_date': 'items.happened_date',
-        'expected_date': 'coalesce(expected_day.calendar_date, items.agreed_date, items.happened_date + 1)',
-        'due_date': 'coalesce(due_day.calendar_date, coalesce(items.agreed_date, items.happened_date + 1) + 1)',
+        'expected_date': 'coalesce(expected_day.calendar_date, ' ~ started ~ ' + ' ~ lag ~ ')',
+        'due_date': 'coalesce(due_day.calendar_date, ' ~ started ~ ' + ' ~ lag ~ ' + ' ~ grace ~ ')',
         'intrinsic_code': "case when items.is_correction then case when items.is_returned then 'PAYOUT_RETURNED' else 'RETRO_CORRECTION' end end",
         'correction_reason': "case when items.is_correction and items.is_returned then 'RETURNED' else " ~ correction_reason('items.is_correction') ~ ' end',
         'exclusion_reason': 'items.exclusion_reason',
@@ -122,9 +128,9 @@ final as (
     }) }}
     from items
     left join bank_accounts on items.bank_account = bank_accounts.bank_account
-    -- A conversion's day is agreed; a payout takes as long as the bank does.
-    {{ join_business_day('start_day', 'expected_day', 'items.item_currency', 'coalesce(items.agreed_date, items.happened_date)', 'case when items.agreed_date is null then bank_accounts.settlement_lag_business_days else 0 end') }}
-    {{ join_business_day('grace_day', 'due_day', 'items.item_currency', 'expected_day.calendar_date', 'bank_accounts.grace_business_days') }}
+    {{ join_terms('bank_account_terms', 'bank_account', 'items.bank_account', 'items.happened_date') }}
+    {{ join_business_day('start_day', 'expected_day', calendar, started, lag) }}
+    {{ join_business_day('grace_day', 'due_day', calendar, 'expected_day.calendar_date', grace) }}
 )
 
 select * from final

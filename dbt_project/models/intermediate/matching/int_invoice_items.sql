@@ -1,5 +1,8 @@
 -- Both sides of contract_invoice: the fees of a month that contracts say are invoiced, a report's lines at a time, and the
 -- lines of the invoices. A fee costs us, so both are negative.
+{%- set lag = term('processors', 'invoice_lag_business_days') %}
+{%- set grace = term('processors', 'grace_business_days') %}
+
 with
 
 fees as (
@@ -8,10 +11,6 @@ fees as (
 
 lines as (
     select * from {{ ref('stg_files__invoice_lines') }}
-),
-
-processors as (
-    select * from {{ ref('processors') }}
 ),
 
 expected as (
@@ -23,16 +22,12 @@ expected as (
         fees.currency,
         fees.service_month,
         (fees.service_month + interval '1 month' - interval '1 day')::date as month_end,
-        processors.invoice_lag_business_days,
-        processors.grace_business_days,
         sum(fees.fee_minor)::bigint as fee_minor,
         fees.batch_id,
         fees.file_id
     from fees
-    left join processors on fees.processor = processors.processor
     group by
-        fees.processor, fees.processor_account, fees.fee_type, fees.currency, fees.service_month,
-        processors.invoice_lag_business_days, processors.grace_business_days, fees.batch_id, fees.file_id
+        fees.processor, fees.processor_account, fees.fee_type, fees.currency, fees.service_month, fees.batch_id, fees.file_id
     having sum(fees.fee_minor) <> 0
 ),
 
@@ -54,15 +49,15 @@ final as (
         'processor_account': 'expected.processor_account',
         'strong_key': invoice_key('expected'),
         'value_date': business_date(),
-        'expected_date': 'coalesce(expected_day.calendar_date, expected.month_end)',
-        'due_date': 'coalesce(due_day.calendar_date, expected.month_end + 1)',
+        'expected_date': 'coalesce(expected_day.calendar_date, expected.month_end + ' ~ lag ~ ')',
+        'due_date': 'coalesce(due_day.calendar_date, expected.month_end + ' ~ lag ~ ' + ' ~ grace ~ ')',
         'batch_id': 'expected.batch_id',
         'file_id': 'expected.file_id',
     }) }}
     from expected
-    -- A processor without terms owes its invoice when the month ends.
-    {{ join_business_day('start_day', 'expected_day', 'expected.currency', 'expected.month_end', 'expected.invoice_lag_business_days') }}
-    {{ join_business_day('grace_day', 'due_day', 'expected.currency', 'expected_day.calendar_date', 'expected.grace_business_days') }}
+    {{ join_terms('processors', 'processor', 'expected.processor', 'expected.month_end') }}
+    {{ join_business_day('start_day', 'expected_day', 'expected.currency', 'expected.month_end', lag) }}
+    {{ join_business_day('grace_day', 'due_day', 'expected.currency', 'expected_day.calendar_date', grace) }}
     union all
     select {{ as_item({
         'item_key': "'invoice:' || line_key || " ~ version_suffix('version_no'),

@@ -6,6 +6,14 @@
 
 with
 
+bank_accounts as (
+    select * from {{ ref('bank_accounts') }}
+),
+
+settlement_accounts as (
+    select * from {{ ref('settlement_accounts') }}
+),
+
 earlier_items as (
     select * from {{ earlier_rows('closes', 'reconciliation_items', earlier_columns) }} as earlier
 ),
@@ -79,6 +87,7 @@ entered as (
 final as (
     select
         entered.*,
+        coalesce(bank_accounts.calendar, settlement_accounts.calendar, entered.currency) as calendar,
         decided.manual_rule_id,
         decided.manual_group_id,
         coalesce(decided.is_unlinked, false) as is_unlinked,
@@ -86,6 +95,12 @@ final as (
         coalesce(decided.is_weak_key_barred, false) as is_weak_key_barred
     from entered
     left join decided on entered.item_key = decided.item_key
+    left join bank_accounts on entered.bank_account = bank_accounts.bank_account
+    left join settlement_accounts
+        on entered.processor = settlement_accounts.processor
+        and entered.processor_account = settlement_accounts.processor_account
+        and entered.currency = settlement_accounts.currency
+        and {{ holds_on('settlement_accounts', 'entered.value_date') }}
 )
 
 select * from final

@@ -1,4 +1,7 @@
 -- What our own ledger expects a processor to settle: the left side of payment_processor.
+{%- set lag = term('processors', 'settlement_lag_business_days') %}
+{%- set grace = term('processors', 'grace_business_days') %}
+
 with
 
 captures as (
@@ -17,8 +20,8 @@ payments as (
     select * from {{ ref('int_payments') }}
 ),
 
-processors as (
-    select * from {{ ref('processors') }}
+settlement_accounts as (
+    select * from {{ ref('settlement_accounts') }}
 ),
 
 -- Signed amounts: what the processor owes us is positive. standing = what this version stands for in the books.
@@ -131,23 +134,24 @@ final as (
             || '|' || items.item_currency || '|' || items.item_minor",
         'occurred_at': 'items.occurred_at',
         'value_date': 'items.value_date',
-        'expected_date': 'coalesce(expected_day.calendar_date, items.value_date + coalesce(processors.settlement_lag_business_days, 0))',
-        'due_date': "
-            coalesce(
-                due_day.calendar_date,
-                items.value_date + coalesce(processors.settlement_lag_business_days + processors.grace_business_days, 1)
-            )",
+        'expected_date': 'coalesce(expected_day.calendar_date, items.value_date + ' ~ lag ~ ')',
+        'due_date': 'coalesce(due_day.calendar_date, items.value_date + ' ~ lag ~ ' + ' ~ grace ~ ')',
         'intrinsic_code': 'items.intrinsic_code',
         'correction_reason': 'items.correction_reason',
         'exclusion_reason': 'items.exclusion_reason',
         'batch_id': 'items.batch_id',
     }) }}
     from items
-    -- A processor without terms or a currency without a calendar is held to calendar days.
-    left join processors on items.processor = processors.processor
     left join payments on items.payment_id = payments.payment_id
-    {{ join_business_day('start_day', 'expected_day', 'items.currency', 'items.value_date', 'processors.settlement_lag_business_days') }}
-    {{ join_business_day('grace_day', 'due_day', 'items.currency', 'expected_day.calendar_date', 'processors.grace_business_days') }}
+    left join settlement_accounts
+        on items.processor = settlement_accounts.processor
+        and payments.processor_account = settlement_accounts.processor_account
+        and items.currency = settlement_accounts.currency
+        and {{ holds_on('settlement_accounts', 'items.value_date') }}
+    {{ join_terms('processors', 'processor', 'items.processor', 'items.value_date') }}
+    -- Without a calendar all days count.
+    {{ join_business_day('start_day', 'expected_day', 'coalesce(settlement_accounts.calendar, items.currency)', 'items.value_date', lag) }}
+    {{ join_business_day('grace_day', 'due_day', 'coalesce(settlement_accounts.calendar, items.currency)', 'expected_day.calendar_date', grace) }}
 )
 
 select * from final

@@ -5,13 +5,13 @@
 {%- set passes = [1, 2, 3] %}
 {%- set signed = "case items.side when 'left' then items.amount_minor else -items.amount_minor end" %}
 {%- set is_correction = 'items.correction_reason is not null' %}
-{%- set carried_on = 'item_key, reconciliation, side, amount_minor, currency, value_date, day_no, clearing_account, strong_key, weak_key, pool_key, is_unlinked' %}
+{%- set carried_on = 'item_key, reconciliation, side, amount_minor, currency, value_date, calendar, clearing_account, strong_key, weak_key, pool_key, is_unlinked' %}
 
 with
 
 items as (
     select
-        item_key, reconciliation, side, amount_minor, currency, value_date, clearing_account, intrinsic_code,
+        item_key, reconciliation, side, amount_minor, currency, value_date, calendar, clearing_account, intrinsic_code,
         correction_reason, manual_rule_id, manual_group_id, is_unlinked,
         case when is_strong_key_barred then null else strong_key end as strong_key,
         case when is_weak_key_barred then null else weak_key end as weak_key,
@@ -26,8 +26,8 @@ days as (
 
 rules as (
     select *
-    from {{ ref('match_rules') }}
-    where valid_from <= {{ business_date() }} and coalesce(valid_to, 'infinity'::date) > {{ business_date() }}
+    from {{ ref('match_rules') }} as rules
+    where {{ holds_on('rules', business_date()) }}
 ),
 
 -- A bank entry that names several payouts pays them together: what each of them is known by leads to the one key.
@@ -38,10 +38,14 @@ named_together as (
 ),
 
 merged as (
-    select reconciliation, clearing_account, named.strong_key, min(merged_key) as merged_key
+    select
+        reconciliation,
+        clearing_account,
+        named_key as strong_key,
+        min(merged_key) as merged_key
     from named_together
-    cross join lateral ({{ keys_named_by('merged_key') }}) as named (strong_key)
-    group by reconciliation, clearing_account, named.strong_key
+    cross join unnest({{ named_keys('merged_key') }}) as named_key
+    group by reconciliation, clearing_account, named_key
 ),
 
 correction_keys as (
@@ -69,9 +73,7 @@ corrected as (
 -- What carries its own break code meets nobody, unless people or a correction settle it.
 judged_0 as (
     select
-        items.item_key, items.reconciliation, items.side, items.amount_minor, items.currency, items.value_date,
-        -- A currency without a calendar is held to calendar days.
-        coalesce(days.business_day_no, items.value_date - date '2020-01-01') as day_no,
+        items.item_key, items.reconciliation, items.side, items.amount_minor, items.currency, items.value_date, items.calendar,
         items.clearing_account, coalesce(merged.merged_key, items.strong_key) as strong_key, items.weak_key, items.pool_key,
         items.is_unlinked,
         coalesce(items.manual_rule_id, 'corrected') as rule_id,
@@ -81,12 +83,11 @@ judged_0 as (
         ) as group_id,
         case when coalesce(items.manual_group_id, corrected.strong_key) is not null then 'paired' end as decision
     from items
-    left join days on items.currency = days.currency and items.value_date = days.calendar_date
     left join merged
         on items.reconciliation = merged.reconciliation
         and items.clearing_account = merged.clearing_account
         and items.strong_key = merged.strong_key
-        -- What was taken apart is not led back by what others name.
+        -- What was taken apart is not led to what it was taken from.
         and (items.side = 'left' or items.is_unlinked is not true)
     left join corrected
         on items.reconciliation = corrected.reconciliation
@@ -110,6 +111,7 @@ keyed_{{ pass }} as (
         rules.rule_id,
         rules.pairing,
         rules.key_column,
+        rules.names_event,
         rules.window_business_days,
         rules.rule_id || '|' || clearing_account || '|'
         || case rules.key_column when 'strong_key' then strong_key when 'weak_key' then weak_key when 'pool_key' then pool_key end as key_value
@@ -134,7 +136,8 @@ grouped_{{ pass }} as (
     window same_key as (partition by key_value)
 ),
 
--- Under a key that only one may share with one, every two inside the window are candidates for each other.
+-- Under a key that only one may share with one, every two inside the window are candidates for each other: in business days
+-- of our side's calendar, in all days where there is none.
 candidates_{{ pass }} as (
     select
         ours.item_key as left_key,
@@ -144,8 +147,10 @@ candidates_{{ pass }} as (
     inner join grouped_{{ pass }} as theirs
         on ours.key_value = theirs.key_value
         and ours.currency = theirs.currency
-        and abs(ours.day_no - theirs.day_no) <= ours.window_business_days
-    where ours.pairing = 'unique' and ours.side = 'left' and theirs.side = 'right'
+    left join days as our_day on ours.calendar = our_day.calendar and ours.value_date = our_day.calendar_date
+    left join days as their_day on ours.calendar = their_day.calendar and theirs.value_date = their_day.calendar_date
+    where abs(coalesce(our_day.business_day_no - their_day.business_day_no, ours.value_date - theirs.value_date)) <= ours.window_business_days
+        and ours.pairing = 'unique' and ours.side = 'left' and theirs.side = 'right'
 ),
 
 chosen_{{ pass }} as (
@@ -168,7 +173,7 @@ partnered_{{ pass }} as (
         is_one_currency and left_minor <> right_minor
         and case
             when pairing = 'total' then bool_and(side = 'left' or amount_minor = left_minor) over (partition by key_value)
-            else key_column = 'strong_key' and left_count = 1 and right_count > 1
+            else names_event and left_count = 1 and right_count > 1
                 and bool_or(side = 'right' and amount_minor = left_minor) over (partition by key_value)
         end as has_exact_partner
     from grouped_{{ pass }}

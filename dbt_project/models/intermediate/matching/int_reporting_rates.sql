@@ -1,4 +1,4 @@
--- For each currency and day this close touches, the last reference rate not older than a week; null where there is none.
+-- For each currency and day this close touches, the last reference rate not older than the book allows; null where there is none.
 {{ config(indexes=[{'columns': ['currency', 'rate_date'], 'unique': true}]) }}
 
 with
@@ -24,12 +24,13 @@ wanted as (
         currencies.currency,
         currencies.exponent,
         days.rate_date,
-        book.reporting_currency
+        book.reporting_currency,
+        book.rate_age_days_max
     from currencies
     cross join days
     cross join book
     where currencies.currency in (
-        select calendars.currency from {{ ref('calendars') }} as calendars
+        select calendars.calendar from {{ ref('calendars') }} as calendars
         union
         select items.currency from {{ ref('int_items') }} as items
         union
@@ -51,7 +52,7 @@ candidates as (
     from wanted
     inner join rates
         on wanted.currency = rates.currency
-        and rates.rate_date between wanted.rate_date - 7 and wanted.rate_date
+        and rates.rate_date between wanted.rate_date - wanted.rate_age_days_max and wanted.rate_date
 ),
 
 final as (

@@ -1,4 +1,10 @@
 -- What processors report: lines against our ledger, batches against their payout, payouts against the bank.
+{%- set batch_grace = term('processors', 'payout_grace_business_days') %}
+{%- set lag = term('bank_account_terms', 'settlement_lag_business_days') %}
+{%- set grace = term('bank_account_terms', 'grace_business_days') %}
+{%- set batch_calendar = 'coalesce(settlement_accounts.calendar, batch_totals.net_currency)' %}
+{%- set bank_calendar = 'coalesce(bank_accounts.calendar, payouts.net_currency)' %}
+
 with
 
 lines as (
@@ -144,15 +150,13 @@ payouts as (
         judged.*,
         -net_change_minor as payout_minor,
         {{ version_suffix('version_no') }} as key_suffix,
-        settlement_accounts.bank_account,
-        bank_accounts.settlement_lag_business_days,
-        bank_accounts.grace_business_days
+        settlement_accounts.bank_account
     from judged
     left join settlement_accounts
         on judged.processor = settlement_accounts.processor
         and judged.processor_account = settlement_accounts.processor_account
         and judged.net_currency = settlement_accounts.currency
-    left join bank_accounts on settlement_accounts.bank_account = bank_accounts.bank_account
+        and {{ holds_on('settlement_accounts', 'judged.booked_date') }}
     where judged.item_type in ('payout', 'payout_return')
 ),
 
@@ -199,7 +203,8 @@ final as (
         'reconciliation': "'batch_payout'",
         'side': "'left'",
         'item_type': "'settlement_batch'",
-        'source_reference': "processor || ':' || processor_account || ':' || batch_reference || ':' || net_currency",
+        'source_reference': "
+            batch_totals.processor || ':' || batch_totals.processor_account || ':' || batch_reference || ':' || net_currency",
         'source_name': "'files'",
         'source_table': "'settlement_lines'",
         'control_measure': "'net_minor'",
@@ -208,15 +213,15 @@ final as (
         'control_currency': 'net_currency',
         'amount_minor': 'amount_minor',
         'currency': 'net_currency',
-        'clearing_account': "'psp_balance:' || processor",
-        'processor': 'processor',
-        'processor_account': 'processor_account',
+        'clearing_account': "'psp_balance:' || batch_totals.processor",
+        'processor': 'batch_totals.processor',
+        'processor_account': 'batch_totals.processor_account',
         'strong_key': batch_key('batch_totals'),
         'batch_key': batch_key('batch_totals'),
         'occurred_at': 'booked_at',
         'value_date': 'booked_date',
         'expected_date': 'booked_date',
-        'due_date': 'booked_date + 3',
+        'due_date': 'coalesce(due_day.calendar_date, booked_date + ' ~ batch_grace ~ ')',
         'intrinsic_code': "case when exclusion_reason is null and is_correction then 'RETRO_CORRECTION' end",
         'correction_reason': correction_reason('exclusion_reason is null and is_correction'),
         'exclusion_reason': 'exclusion_reason',
@@ -224,6 +229,13 @@ final as (
         'file_id': 'file_id',
     }) }}
     from batch_totals
+    left join settlement_accounts
+        on batch_totals.processor = settlement_accounts.processor
+        and batch_totals.processor_account = settlement_accounts.processor_account
+        and batch_totals.net_currency = settlement_accounts.currency
+        and {{ holds_on('settlement_accounts', 'batch_totals.booked_date') }}
+    {{ join_terms('processors', 'processor', 'batch_totals.processor', 'batch_totals.booked_date') }}
+    {{ join_business_day('batch_day', 'due_day', batch_calendar, 'batch_totals.booked_date', batch_grace) }}
     union all
     select {{ as_item({
         'item_key': "'payout:' || line_key || key_suffix",
@@ -274,12 +286,12 @@ final as (
         'weak_key': "payouts.processor || '|' || payouts.bank_account || '|' || payouts.payout_minor",
         'pool_key': "
             payouts.processor || '|' || payouts.bank_account || '|' || payouts.net_currency
-            || '|' || coalesce(expected_day.calendar_date, payouts.booked_date + 1)",
+            || '|' || coalesce(expected_day.calendar_date, payouts.booked_date + " ~ lag ~ ')',
         'batch_key': batch_key('payouts'),
         'occurred_at': 'payouts.booked_at',
         'value_date': 'payouts.booked_date',
-        'expected_date': 'coalesce(expected_day.calendar_date, payouts.booked_date + 1)',
-        'due_date': 'coalesce(due_day.calendar_date, payouts.booked_date + 2)',
+        'expected_date': 'coalesce(expected_day.calendar_date, payouts.booked_date + ' ~ lag ~ ')',
+        'due_date': 'coalesce(due_day.calendar_date, payouts.booked_date + ' ~ lag ~ ' + ' ~ grace ~ ')',
         'intrinsic_code': "case when payouts.is_correction then 'RETRO_CORRECTION' end",
         'correction_reason': correction_reason('payouts.is_correction'),
         'batch_id': 'payouts.batch_id',
@@ -287,8 +299,10 @@ final as (
         'line_no': 'payouts.line_no',
     }) }}
     from payouts
-    {{ join_business_day('start_day', 'expected_day', 'payouts.net_currency', 'payouts.booked_date', 'payouts.settlement_lag_business_days') }}
-    {{ join_business_day('grace_day', 'due_day', 'payouts.net_currency', 'expected_day.calendar_date', 'payouts.grace_business_days') }}
+    left join bank_accounts on payouts.bank_account = bank_accounts.bank_account
+    {{ join_terms('bank_account_terms', 'bank_account', 'payouts.bank_account', 'payouts.booked_date') }}
+    {{ join_business_day('start_day', 'expected_day', bank_calendar, 'payouts.booked_date', lag) }}
+    {{ join_business_day('grace_day', 'due_day', bank_calendar, 'expected_day.calendar_date', grace) }}
     -- A version that changes nothing announces no money.
     where payouts.version_reason is null
 )

@@ -43,6 +43,7 @@ legs as (
     left join posting_rules
         on due.event_type = posting_rules.event_type
         and posting_rules.model in (due.model, 'any')
+        and {{ holds_on('posting_rules', 'due.event_date') }}
 ),
 
 final as (

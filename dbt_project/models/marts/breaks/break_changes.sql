@@ -8,6 +8,33 @@ earlier_breaks as (
     select * from {{ ref('break_register') }} where close_id = {{ parent_close_id() }}
 ),
 
+items as (
+    select * from {{ ref('reconciliation_items') }} where close_id = {{ close_id() }}
+),
+
+earlier_items as (
+    select * from {{ ref('reconciliation_items') }} where close_id = {{ parent_close_id() }} and status = 'open'
+),
+
+moved as (
+    select action_id, unnest(item_keys) as item_key
+    from {{ ref('break_actions') }}
+    where close_id = {{ close_id() }} and outcome = 'applied' and kind in ('link', 'unlink', 'force', 'exclude')
+),
+
+-- What decided on the items of each break that the earlier close had.
+decided as (
+    select
+        coalesce(earlier_items.group_id, earlier_items.item_key) as break_id,
+        earlier_items.currency,
+        string_agg(distinct items.rule_id, ', ') as rule_id,
+        max(moved.action_id) as action_id
+    from earlier_items
+    inner join items on earlier_items.item_key = items.item_key
+    left join moved on earlier_items.item_key = moved.item_key
+    group by coalesce(earlier_items.group_id, earlier_items.item_key), earlier_items.currency
+),
+
 compared as (
     select
         coalesce(breaks.reconciliation, earlier_breaks.reconciliation) as reconciliation,
@@ -40,9 +67,9 @@ final as (
         {{ close_id() }} as close_id,
         {{ business_date() }} as business_date,
         {{ parent_close_id() }} as earlier_close_id,
-        reconciliation,
-        break_id,
-        currency,
+        compared.reconciliation,
+        compared.break_id,
+        compared.currency,
         change,
         earlier_break_code,
         break_code,
@@ -53,10 +80,13 @@ final as (
         coalesce(earlier_exposure_minor, 0) as earlier_exposure_minor,
         coalesce(exposure_minor, 0) as exposure_minor,
         source_references,
-        first_seen_business_date
+        first_seen_business_date,
+        case when change = 'closed' then decided.rule_id end as closed_by_rule_id,
+        case when change = 'closed' then decided.action_id end as closed_by_action_id
     from compared
-    where change <> 'changed'
-        or (earlier_break_code, earlier_item_count, earlier_left_minor, earlier_right_minor, earlier_exposure_minor)
+    left join decided on compared.break_id = decided.break_id and compared.currency = decided.currency
+    -- What opens or closes differs from nothing.
+    where (earlier_break_code, earlier_item_count, earlier_left_minor, earlier_right_minor, earlier_exposure_minor)
         is distinct from (break_code, item_count, left_minor, right_minor, exposure_minor)
 )
 

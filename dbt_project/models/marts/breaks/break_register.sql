@@ -5,7 +5,7 @@ items as (
 ),
 
 decided as (
-    select * from {{ ref('int_decided_items') }} where assigned_owner is not null
+    select * from {{ ref('int_decided_items') }}
 ),
 
 exceptions as (
@@ -21,7 +21,9 @@ codes as (
 ),
 
 thresholds as (
-    select * from {{ ref('severity_thresholds') }}
+    select *
+    from {{ ref('severity_thresholds') }} as thresholds
+    where {{ holds_on('thresholds', business_date()) }}
 ),
 
 rates as (
@@ -39,6 +41,7 @@ grouped as (
         items.currency,
         -- The last one that any of its items was given to.
         (array_agg(decided.assigned_owner order by decided.assigned_by_action_id desc nulls last))[1] as assigned_owner,
+        (array_agg(decided.last_comment order by decided.last_comment_action_id desc nulls last))[1] as last_comment,
         min(break_code) as break_code,
         min(correction_reason) as correction_reason,
         count(*) as item_count,
@@ -68,6 +71,7 @@ excused as (
         -- What is only counted has no currency, and no amount.
         case when exceptions.currency = 'XXX' then books.reporting_currency else exceptions.currency end as currency,
         null::text as assigned_owner,
+        null::text as last_comment,
         'PROOF_EXCEPTION' as break_code,
         null::text as correction_reason,
         0::bigint as item_count,
@@ -108,9 +112,9 @@ measured as (
         today.business_day_no - first_day.business_day_no as age_business_days
     from all_breaks
     left join days as first_day
-        on all_breaks.currency = first_day.currency and all_breaks.first_seen_business_date = first_day.calendar_date
+        on all_breaks.currency = first_day.calendar and all_breaks.first_seen_business_date = first_day.calendar_date
     left join days as today
-        on all_breaks.currency = today.currency and today.calendar_date = {{ business_date() }}
+        on all_breaks.currency = today.calendar and today.calendar_date = {{ business_date() }}
 ),
 
 valued as (
@@ -174,7 +178,8 @@ final as (
         first_seen_business_date,
         last_changed_business_date,
         age_business_days,
-        correction_reason
+        correction_reason,
+        last_comment
     from graded
     where grade_rank = 1
 )

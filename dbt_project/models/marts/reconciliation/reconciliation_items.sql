@@ -1,8 +1,11 @@
-{{ config(indexes=[
-    {'columns': ['close_id', 'status']},
-    {'columns': ['strong_key']},
-    {'columns': ['batch_key']},
-]) }}
+{{ config(
+    indexes=[
+        {'columns': ['close_id', 'status']},
+        {'columns': ['strong_key']},
+        {'columns': ['batch_key']},
+    ],
+    post_hook="create index if not exists reconciliation_items_unreferenced on {{ this }} (weak_key) where strong_key is null and side = 'right'",
+) }}
 {%- set carried_columns = carried_item_columns() %}
 {%- set earlier_columns = dict(carried_columns, close_id='bigint', group_id='text', ledger_date='date', reported_date='date') %}
 
@@ -26,12 +29,14 @@ days as (
 
 rules as (
     select *
-    from {{ ref('match_rules') }}
-    where valid_from <= {{ business_date() }} and coalesce(valid_to, 'infinity'::date) > {{ business_date() }}
+    from {{ ref('match_rules') }} as rules
+    where {{ holds_on('rules', business_date()) }}
 ),
 
 tolerances as (
-    select * from {{ ref('match_tolerances') }}
+    select *
+    from {{ ref('match_tolerances') }} as tolerances
+    where {{ holds_on('tolerances', business_date()) }}
 ),
 
 batches as (
@@ -44,10 +49,6 @@ expected_fees as (
 
 coverage as (
     select * from {{ ref('int_coverage') }}
-),
-
-processors as (
-    select * from {{ ref('processors') }}
 ),
 
 close_chain as (
@@ -80,13 +81,13 @@ paired as (
         pairs.is_one_currency,
         pairs.rule_id,
         pairs.currency,
+        min(items.calendar) filter (where items.side = 'left') as left_calendar,
         min(items.value_date) filter (where items.side = 'left') as left_date,
         max(items.expected_date) filter (where items.side = 'left') as expected_date,
         max(items.due_date) filter (where items.side = 'left') as due_date,
         min(items.value_date) filter (where items.side = 'right') as right_date,
-        min(coalesce(right_days.business_day_no, items.value_date - date '2020-01-01')) filter (where items.side = 'right') as right_day_no,
-        max(coalesce(expected_days.business_day_no, items.expected_date - date '2020-01-01')) filter (where items.side = 'left') as expected_day_no,
         bool_or(items.item_type = 'returned_payout') as has_returned_payout,
+        bool_or(items.item_type = 'reserve_hold') as has_reserve_hold,
         max(batches.as_of) filter (where items.side = 'left') as left_as_of,
         max(batches.as_of) filter (where items.side = 'right') as right_as_of,
         sum(items.fx_variance_minor) as fx_variance_minor,
@@ -108,16 +109,17 @@ paired as (
     inner join kinds on items.reconciliation = kinds.reconciliation
     left join batches on items.batch_id = batches.batch_id
     left join expected_fees on items.item_key = expected_fees.item_key
-    left join days as right_days on items.currency = right_days.currency and items.value_date = right_days.calendar_date
-    left join days as expected_days on items.currency = expected_days.currency and items.expected_date = expected_days.calendar_date
     where matches.decision = 'paired'
     group by matches.group_id, pairs.left_minor, pairs.right_minor, pairs.is_one_currency, pairs.rule_id, pairs.currency
 ),
 
--- What a rule tolerates in the pair's currency; of an absolute and a relative tolerance the larger counts.
+-- What a rule tolerates in the pair's currency; of an absolute and a relative tolerance the larger counts. Days are business
+-- days of our side's calendar; without one all days count.
 tolerated as (
     select
         paired.*,
+        coalesce(left_day.business_day_no - right_day.business_day_no, paired.left_date - paired.right_date) as days_early,
+        coalesce(right_day.business_day_no - expected_day.business_day_no, paired.right_date - paired.expected_date) as days_late,
         greatest(
             coalesce(own.rounding_minor, every.rounding_minor, 0),
             floor(abs(paired.left_minor) * coalesce(own.rounding_bps, every.rounding_bps, 0) / 10000)
@@ -130,18 +132,32 @@ tolerated as (
     from paired
     left join tolerances as own on paired.rule_id = own.rule_id and paired.currency = own.currency
     left join tolerances as every on paired.rule_id = every.rule_id and every.currency = '*'
+    left join days as left_day on paired.left_calendar = left_day.calendar and paired.left_date = left_day.calendar_date
+    left join days as right_day on paired.left_calendar = right_day.calendar and paired.right_date = right_day.calendar_date
+    left join days as expected_day on paired.left_calendar = expected_day.calendar and paired.expected_date = expected_day.calendar_date
 ),
 
--- Keys of one-sided items that this or an earlier close has seen before.
+-- Keys of one-sided items that this or an earlier close has seen before. Who has no reference is known by the fallback key,
+-- where that names an event.
 one_sided as (
     select
-        items.item_key, items.reconciliation, items.strong_key, items.batch_id, items.amount_minor,
+        items.item_key, items.reconciliation, items.strong_key, items.weak_key, items.calendar, items.value_date, items.batch_id,
+        items.amount_minor,
         -- What shares the key of a total is no repetition for that.
         items.reconciliation in (select reconciliation from rules where pairing = 'total') as is_of_total
     from items
     left join matches on items.item_key = matches.item_key and matches.decision = 'paired'
-    where matches.item_key is null and items.side = 'right' and items.strong_key is not null and items.exclusion_reason is null
-        and not items.is_unlinked
+    where matches.item_key is null and items.side = 'right' and items.exclusion_reason is null and not items.is_unlinked
+),
+
+unreferenced as (
+    select one_sided.*, rules.window_business_days
+    from one_sided
+    inner join rules
+        on one_sided.reconciliation = rules.reconciliation
+        and rules.key_column = 'weak_key'
+        and rules.names_event
+    where one_sided.strong_key is null
 ),
 
 seen as (
@@ -160,6 +176,22 @@ seen as (
         and one_sided.item_key <> earlier_items.item_key
     inner join close_chain on earlier_items.close_id = close_chain.close_id
     group by one_sided.item_key
+    union all
+    select unreferenced.item_key, true, false, false
+    from unreferenced
+    inner join earlier_items
+        on unreferenced.weak_key = earlier_items.weak_key
+        and unreferenced.reconciliation = earlier_items.reconciliation
+        and unreferenced.item_key <> earlier_items.item_key
+        and earlier_items.strong_key is null
+        and earlier_items.side = 'right'
+    inner join close_chain on close_chain.close_id = earlier_items.close_id
+    left join days as our_day on unreferenced.calendar = our_day.calendar and unreferenced.value_date = our_day.calendar_date
+    left join days as their_day on unreferenced.calendar = their_day.calendar and earlier_items.value_date = their_day.calendar_date
+    where earlier_items.ledger_date is not null
+        and earlier_items.reported_date is not null
+        and abs(coalesce(our_day.business_day_no - their_day.business_day_no, unreferenced.value_date - earlier_items.value_date))
+        <= unreferenced.window_business_days
     union all
     select
         one_sided.item_key,
@@ -211,6 +243,7 @@ coded as (
                     when rules.pairing = 'total' and paired.due_date >= {{ business_date() }} then 'EXPECTED_NOT_DUE'
                     when paired.has_returned_payout then kinds.taken_back_code
                     when paired.left_minor = -paired.right_minor and kinds.right_sign <> 0 then 'DIRECTION'
+                    when paired.has_reserve_hold and paired.right_minor between 0 and paired.left_minor then 'RESERVE_HELD'
                     when abs(paired.left_minor - paired.right_minor) <= paired.rounding_minor then 'ROUNDING'
                     when kinds.mismatch_code is not null then kinds.mismatch_code
                     when abs(paired.right_minor) < abs(paired.left_minor)
@@ -220,8 +253,7 @@ coded as (
                 end
                 -- Who links two items knows their dates.
                 when kinds.checks_dates and matches.rule_id <> 'manual_link' and (
-                    paired.right_date < paired.left_date - 1
-                    or paired.right_day_no > paired.expected_day_no + rules.window_business_days
+                    paired.days_early > rules.early_business_days or paired.days_late > rules.window_business_days
                 ) then 'DATE_OUT_OF_WINDOW'
                 when abs(paired.fee_variance_minor) > paired.fee_tolerance_minor or paired.is_fee_contradicted then 'FEE_VARIANCE'
                 when paired.has_uncontracted_fee then 'FEE_DATA_MISSING'
@@ -245,8 +277,7 @@ coded as (
                 else coalesce(kinds.repeat_code, kinds.right_alone_code)
             end
             when seen_before.had_failed then 'STATUS'
-            when items.value_date = {{ business_date() }}
-                and {{ business_date_of("items.occurred_at + processors.cutoff_grace_seconds * interval '1 second'") }} > items.value_date
+            when {{ business_date_of("items.occurred_at + " ~ term('processors', 'cutoff_grace_seconds') ~ " * interval '1 second'") }} > {{ business_date() }}
                 and items.reconciliation = 'payment_processor'
                 then 'CUTOFF_TEMPORARY'
             when items.item_type = 'refund_reversal' then 'REFUND_REVERSED'
@@ -260,7 +291,7 @@ coded as (
     left join rules on matches.rule_id = rules.rule_id
     left join expected_fees on items.item_key = expected_fees.item_key
     left join seen_before on items.item_key = seen_before.item_key
-    left join processors on items.processor = processors.processor
+    {{ join_terms('processors', 'processor', 'items.processor', 'items.value_date') }}
     left join coverage
         on coverage.origin = case kinds.coverage when 'bank_account' then 'bank' else items.processor end
         and coverage.origin_account = case kinds.coverage when 'bank_account' then items.bank_account else items.processor_account end

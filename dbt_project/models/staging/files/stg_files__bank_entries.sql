@@ -43,6 +43,7 @@ classified as (
     from described
     left join rules
         on described.description ~* rules.text_pattern
+        and {{ holds_on('rules', 'described.booking_date') }}
         and (
             rules.direction = 'any'
             or rules.direction = case

@@ -22,24 +22,29 @@ vocabulary as (
     select * from {{ ref('processor_vocabulary') }}
 ),
 
+dated as (
+    select consumed.*, {{ business_date_of('booked_at') }} as booked_date from consumed
+),
+
 -- A line that is gone was of the type that its amount made it.
 typed as (
     select
-        consumed.*,
+        dated.*,
         files.sha256,
         files.name as file_name,
         vocabulary.item_type,
         vocabulary.family
-    from consumed
-    inner join files on consumed.file_id = files.file_id
+    from dated
+    inner join files on dated.file_id = files.file_id
     left join vocabulary
-        on consumed.processor = vocabulary.processor
-        and lower(consumed.record_type) = lower(vocabulary.record_type)
+        on dated.processor = vocabulary.processor
+        and {{ holds_on('vocabulary', 'dated.booked_date') }}
+        and lower(dated.record_type) = lower(vocabulary.record_type)
         and (
             vocabulary.direction = 'any'
             or vocabulary.direction = case
-                when consumed.is_deleted and consumed.prior_net_minor < 0 then 'debit'
-                when consumed.net_minor < 0 then 'debit'
+                when dated.is_deleted and dated.prior_net_minor < 0 then 'debit'
+                when dated.net_minor < 0 then 'debit'
                 else 'credit'
             end
         )
@@ -76,7 +81,7 @@ final as (
         -- timestamps
         occurred_at,
         booked_at,
-        {{ business_date_of('booked_at') }} as booked_date,
+        booked_date,
 
         -- what stood before this close
         prior_gross_minor,

@@ -36,6 +36,7 @@ VIEWS = """
         close_id bigint, break_id text, currency text, break_code text, severity text, owner text, reconciliation text,
         source_references text, left_minor bigint, right_minor bigint, clearing_minor bigint,
         age_business_days integer, first_seen_business_date date, reporting_exposure_minor bigint);
+    create table published.deferred_events (close_id bigint, event_date date);
     create table published.break_actions (
         close_id bigint, business_date date, action_id bigint, outcome text, refusal text);
     do $$

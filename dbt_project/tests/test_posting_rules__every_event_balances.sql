@@ -6,7 +6,7 @@ rules as (
     select
         *,
         case
-            when event_type in ('settlement_line', 'merchant_payout') and measure in ('net', 'fee', 'gross', 'converted') then 'settled'
+            when event_type in ('settlement_line', 'reserve', 'merchant_payout') and measure in ('net', 'fee', 'gross', 'converted') then 'settled'
             else measure
         end as balancing_measure
     from {{ ref('posting_rules') }}

@@ -44,8 +44,6 @@ BANKS = {
     "JPY": "JP00051234567", "KWD": "KW81CBKU0000000000001234560101", "NZD": "NZ020500123456700",
 }  # fmt: skip
 OPENING_MINOR = 1_000_000
-# What the files of a scenario are called; statements of the accounts above are nobody's.
-BANK_FILES = {"bank_entries": "bank", "bank_statements": "statements"}
 RATES = {"USD": "1.1", "GBP": "0.85", "JPY": "170", "SEK": "11", "NZD": "1.9"}
 # Ids that name their scenario; references of payouts and the accounts above stay as they are.
 IDS = ("payment_id", "capture_id", "refund_id", "dispute_id", "payout_id", "fx_conversion_id", "merchant_reference",
@@ -133,9 +131,12 @@ def ledger_rows(close_no: int) -> dict[str, list[Row]]:
                     })
                 )
     # Visa has a contract, diners one that passes interchange and scheme fee through, amex one that is gone at the
-    # second close, and what jcb costs is invoiced: other lines may carry any fee.
+    # second close, and what jcb costs is invoiced: other lines may carry any fee. Two merchants get other terms then.
     if close_no == 1:
-        found["merchants"] = [_merchant("principal", 0), _merchant("platform", 250)]
+        found["merchants"] = [
+            _merchant("principal", "principal", 0), _merchant("platform", "platform", 250),
+            _merchant("renegotiated", "platform", 200), _merchant("converted", "principal", 0),
+        ]  # fmt: skip
         found["payment_methods"] = [_method("visa"), _method("mastercard"), _method("amex"), _method("diners"),
                                     _method("jcb")]  # fmt: skip
         plus = {"pricing": "interchange_plus_plus", "pct_bps": "25", "fixed_minor": 5, "minimum_minor": 12}
@@ -145,6 +146,7 @@ def ledger_rows(close_no: int) -> dict[str, list[Row]]:
         ]  # fmt: skip
     if close_no == 2:
         found["fee_schedules"] = [{**_contract("amex"), "is_deleted": True}]
+        found["merchants"] = [_merchant("renegotiated", "platform", 300), _merchant("converted", "platform", 100)]
     return {table: rows for table, rows in found.items() if rows}
 
 
@@ -173,7 +175,8 @@ def files(close_no: int, balances: dict[str, int]) -> Iterator[File]:
                 if table == "bank_entries":
                     booked[entry["bank_account"]] += entry["amount_minor"]
             for file, rows in booked_by.items():
-                yield File(f"{name}/{BANK_FILES[table]}/{file}", "bank", None, CLOSES[close_no - 1], table, rows)
+                # A statement and its entries come in one file; statements of the shared accounts are nobody's.
+                yield File(f"{name}/bank/{file}", "bank", None, CLOSES[close_no - 1], table, rows)
     for currency, account in BANKS.items():
         opening = balances.get(account, OPENING_MINOR)
         balances[account] = opening + booked[account]
@@ -201,13 +204,11 @@ def load(cursor: Cursor, close_no: int, balances: dict[str, int]) -> None:
     for table, rows in ledger_rows(close_no).items():
         _batch(cursor, "payments", table, f"payments_{table}", rows, end, None)
     before = dict(balances)
+    seen: dict[str, int] = {}
     for file in files(close_no, balances):
-        cursor.execute(
-            "insert into ops.files (sha256, name, uri, size_bytes, format, status, origin, origin_account, "
-            "content_date, seen_at) values (%s, %s, %s, 1, 'csv', 'loaded', %s, %s, %s, %s) returning file_id",
-            (file.sha256, file.name, file.name, file.origin, file.origin_account, file.content_date, end),
-        )
-        ((file_id,),) = cursor.fetchall()
+        if file.name not in seen:
+            seen[file.name] = _file(cursor, file, end)
+        file_id = seen[file.name]
         rows = [{"file_id": file_id, "line_no": number, **row} for number, row in enumerate(file.rows, 1)]
         _batch(cursor, "files", file.table, file.table, rows, end, file_id)
         if file.table == "settlement_lines":
@@ -272,6 +273,17 @@ def _item_key(cursor: Cursor, name: str, reference: str) -> str:
     found = [item_key for (item_key,) in cursor.fetchall()]
     assert len(found) <= 1, f"{name} has several items called {reference}: {found}"
     return found[0] if found else reference
+
+
+def _file(cursor: Cursor, file: File, end: datetime) -> int:
+    """Enter a file that arrived; its number."""
+    cursor.execute(
+        "insert into ops.files (sha256, name, uri, size_bytes, format, status, origin, origin_account, "
+        "content_date, seen_at) values (%s, %s, %s, 1, 'csv', 'loaded', %s, %s, %s, %s) returning file_id",
+        (file.sha256, file.name, file.name, file.origin, file.origin_account, file.content_date, end),
+    )
+    ((file_id,),) = cursor.fetchall()
+    return int(file_id)
 
 
 def _documents(cursor: Cursor, file: File, file_id: int, end: datetime) -> None:
@@ -409,10 +421,11 @@ def _payment(name: str, row: dict[str, str]) -> Row:
     })  # fmt: skip
 
 
-def _merchant(model: str, fee_bps: int) -> Row:
+def _merchant(merchant_id: str, model: str, fee_bps: int) -> Row:
     return {
-        "merchant_id": model, "merchant_name": model, "country": "NL", "model": model, "settlement_currency": "EUR",
-        "platform_fee_bps": fee_bps, "created_at": _instant("2026-10-19"), "updated_at": _instant("2026-10-19"),
+        "merchant_id": merchant_id, "merchant_name": merchant_id, "country": "NL", "model": model,
+        "settlement_currency": "EUR", "platform_fee_bps": fee_bps, "created_at": _instant("2026-10-19"),
+        "updated_at": _instant("2026-10-19"),
     }  # fmt: skip
 
 

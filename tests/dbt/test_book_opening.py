@@ -1,8 +1,10 @@
-"""The comparison with the payment system's own book may begin after the books: both sides open at what they are."""
+"""The comparison with the payment system's own book may begin after the books, end, and begin again: both sides open
+at what they are, and nobody is left with what is not compared any more."""
 
 from __future__ import annotations
 
 import shutil
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ from tests.dbt.worlds import EMPTY, Warehouse
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 EURO = given.BANKS["EUR"]
 OFF_MINOR = 7
+# Compared or not, close by close.
+COMPARED = {date(2026, 10, 20): False, date(2026, 10, 21): True, date(2026, 10, 22): False, date(2026, 10, 23): True}
 
 
 def compared(books: Warehouse, project: Path, is_compared: bool) -> None:
@@ -20,20 +24,22 @@ def compared(books: Warehouse, project: Path, is_compared: bool) -> None:
     seed = project / "seeds" / "bank_accounts.csv"
     text = seed.read_text()
     now, then = ("true", "false") if is_compared else ("false", "true")
-    assert f",{then}\n" in text
     seed.write_text(text.replace(f",{then}\n", f",{now}\n"))
     books.runner.deploy()
 
 
-def test_a_comparison_that_begins_later(books: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_that_begins_later_ends_and_begins_again(
+    books: Warehouse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of all that earlier closes took, what was booked wrongly before anybody compared is the one difference."""
     project = tmp_path / "dbt_project"
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
     monkeypatch.setenv("TIEOUT_DBT_PROJECT", str(project))
     monkeypatch.setattr(given, "scenario_names", lambda: ["merchant_payout_sent_and_returned"])
+    monkeypatch.setattr(given, "CLOSES", tuple(COMPARED))
     balances: dict[str, int] = {}
-    compared(books, project, False)
-    for number, business_date in enumerate(given.CLOSES[:2], 1):
+    closes = {}
+    for number, (business_date, is_compared) in enumerate(COMPARED.items(), 1):
         with books.connect() as connection, connection.cursor() as cursor:
             given.load(cursor, number, balances)
             if number == 1:
@@ -44,26 +50,42 @@ def test_a_comparison_that_begins_later(books: Warehouse, tmp_path: Path, monkey
                 ((batch_id,),) = cursor.fetchall()
                 cursor.execute("update ops.batch_totals set sum_minor = sum_minor + %s "
                                "where batch_id = %s and currency = 'EUR'", (OFF_MINOR, batch_id))  # fmt: skip
-        if number == 2:
-            compared(books, project, True)
+        compared(books, project, is_compared)
         opened = books.open_close(business_date)
         books.build(opened)
         books.publish(opened)
-    found = books.query(
-        "select side, item_type, status, break_code, difference_minor from reconciliation.reconciliation_items "
-        "where close_id = %s and bank_account = %s and reconciliation = 'ledger_bank' order by 1, 2",
-        (opened.close_id, EURO),
-    )
+        closes[number] = opened.close_id
+
+    def outcomes(close_no: int) -> list[tuple[object, ...]]:
+        return books.query(
+            "select side, item_type, status, coalesce(break_code, exclusion_reason), difference_minor "
+            "from reconciliation.reconciliation_items "
+            "where close_id = %s and bank_account = %s and reconciliation = 'ledger_bank' order by 1, 2",
+            (closes[close_no], EURO),
+        )
+
+    def held(close_no: int) -> list[tuple[object, ...]]:
+        return books.query(
+            "select account_type, balance_minor from accounting.trial_balance where close_id = %s and currency = 'EUR' "
+            "and account in (%s, %s) order by 1", (closes[close_no], f"bank:{EURO}", f"system_book:{EURO}"),
+        )  # fmt: skip
+
     ended = ("open", "BALANCE_DIFFERENCE", -OFF_MINOR)
-    assert found == [
+    assert outcomes(2) == [
         ("left", "book_day", *ended),
         ("left", "book_opening", *ended),
         ("right", "bank_balance", *ended),
         ("right", "bank_day", *ended),
     ]
+    assert {row[2:4] for row in outcomes(3)} == {("excluded", "NOT_COMPARED")}
+    assert [balance for account, balance in held(3) if account == "system_book"] == [0]
+    assert ("left", "book_opening", *ended) in outcomes(4)
+    assert {row[2:] for row in outcomes(4)} == {ended}
+    (_, bank_minor), (_, book_minor) = held(4)
+    assert book_minor - bank_minor == OFF_MINOR
     # What one account is off by, the others are not.
     assert books.query(
         "select distinct status from reconciliation.reconciliation_items "
-        "where close_id = %s and bank_account <> %s and reconciliation = 'ledger_bank'", (opened.close_id, EURO),
+        "where close_id = %s and bank_account <> %s and reconciliation = 'ledger_bank'", (closes[4], EURO),
     ) == [("matched",)]  # fmt: skip
     books.restore(EMPTY)

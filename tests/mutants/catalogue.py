@@ -22,6 +22,8 @@ INVOICES = "models/intermediate/matching/int_invoice_items.sql"
 CARRIED = "models/intermediate/matching/int_items.sql"
 COVERAGE = "models/intermediate/matching/int_coverage.sql"
 EVENTS = "models/intermediate/posting/int_events.sql"
+TERMS = "models/intermediate/posting/int_booked_terms.sql"
+STATED = "models/intermediate/posting/int_stated_balances.sql"
 JOURNAL = "models/marts/accounting/journal_proposed.sql"
 CLOSE = "macros/close.sql"
 CONTRACTS = "macros/fees.sql"
@@ -472,6 +474,30 @@ MUTANTS = (
         "events: what stood is booked again", EVENTS,
         "prior_currency, -prior_gross_minor, -prior_fee_minor",
         "prior_currency, prior_gross_minor, -prior_fee_minor",
+    ),
+    Mutant(
+        "events: corrections at the terms of today", EVENTS,
+        "left join booked_terms on standings.movement = booked_terms.movement",
+        "left join booked_terms on false",
+    ),
+    Mutant(
+        "terms: of the last time it was booked", TERMS,
+        "visible.consumed_date, versions.batch_id desc", "versions.batch_id desc",
+    ),
+    Mutant(
+        "terms: what the payment says today", TERMS,
+        "on payments.batch_id = visible.batch_id and visible.consumed_date <= first_booked.booked_date",
+        "on payments.batch_id = visible.batch_id",
+    ),
+    Mutant(
+        "terms: what the merchant pays today", TERMS,
+        "on merchants.batch_id = visible.batch_id and visible.consumed_date <= paid_to.booked_date",
+        "on merchants.batch_id = visible.batch_id",
+    ),
+    Mutant("banks: a statement under way is not looked at", STATED, " or (opening_minor is not null", " or (false"),
+    Mutant(
+        "banks: all that a statement under way will book", STATED,
+        "            and found.booking_date <= {{ business_date() }}\n", "",
     ),
     Mutant("journal: converted in the gross currency", JOURNAL, "in ('net', 'fee', 'converted')", "in ('net', 'fee')"),
     Mutant("journal: debits are credits", JOURNAL, "when 'debit' then 1 else -1", "when 'debit' then -1 else 1"),

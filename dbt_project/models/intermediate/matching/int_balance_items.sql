@@ -81,13 +81,13 @@ movements as (
     from openings
     union all
     select
-        'book_opening:' || bank_account || ':' || currency, 'left', 'book_opening', bank_account || ':opening',
+        'book_opening:' || bank_account || ':' || currency || case when was_open then '@' || batch_id else '' end, 'left', 'book_opening', bank_account || ':opening',
         'payments', 'ledger_entries', null, 0, 0, null,
         book_minor, currency, bank_account, {{ business_date() }}, batch_id, null
     from book_openings
     union all
     select
-        'bank_balance:' || bank_account || ':' || currency, 'right', 'bank_balance', bank_account || ':opening',
+        'bank_balance:' || bank_account || ':' || currency || case when was_open then '@' || batch_id else '' end, 'right', 'bank_balance', bank_account || ':opening',
         'files', 'bank_entries', null, 0, 0, null,
         bank_minor, currency, bank_account, {{ business_date() }}, batch_id, null
     from book_openings

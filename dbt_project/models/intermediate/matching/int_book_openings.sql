@@ -1,5 +1,6 @@
 -- Accounts whose comparison with the payment system's book begins with this close, though both were known before: the
--- book came later than the bank's statements, or `is_in_system_book` was set later. Both sides open at what they are.
+-- book came later than the bank's statements, or `is_in_system_book` was set later, or again: an account that was booked
+-- out holds nothing and has no open item, though the bank does. Both sides open at what they are.
 {%- set balance_columns = {'close_id': 'bigint', 'account': 'text', 'currency': 'text', 'balance_minor': 'bigint'} %}
 {%- set item_columns = {'close_id': 'bigint', 'status': 'text', 'clearing_account': 'text', 'currency': 'text'} %}
 
@@ -26,13 +27,14 @@ unopened as (
     select
         bank_accounts.bank_account,
         bank_balances.currency,
-        bank_balances.balance_minor as bank_minor
+        bank_balances.balance_minor as bank_minor,
+        book_balances.account is not null as was_open
     from bank_accounts
     inner join balances as bank_balances on bank_balances.account = 'bank:' || bank_accounts.bank_account
     left join balances as book_balances
         on book_balances.account = 'system_book:' || bank_accounts.bank_account
         and book_balances.currency = bank_balances.currency
-    where book_balances.account is null
+    where (book_balances.account is null or (book_balances.balance_minor = 0 and bank_balances.balance_minor <> 0))
         and not exists (
             select
             from open_items
@@ -41,7 +43,7 @@ unopened as (
         )
 ),
 
--- Read once in an account's life, so it may read all there is.
+-- Read once when a comparison begins, so it may read all there is.
 ledger_entries as (
     select
         raw_entries.bank_account,
@@ -67,6 +69,7 @@ final as (
         unopened.currency,
         coalesce(booked.book_minor, 0) as book_minor,
         unopened.bank_minor,
+        unopened.was_open,
         (select max(batch_id) from visible) as batch_id
     from unopened
     left join booked on unopened.bank_account = booked.bank_account and unopened.currency = booked.currency

@@ -22,6 +22,10 @@ actions as (
     select * from {{ ref('int_break_actions') }}
 ),
 
+compared_accounts as (
+    select bank_account from bank_accounts where is_in_system_book
+),
+
 decided as (
     select * from {{ ref('int_decided_items') }}
 ),
@@ -71,7 +75,8 @@ entered as (
         {%- if name == 'control_count' %}0
         {%- elif name == 'control_minor' %}0
         {%- elif name.startswith('control_') %}null
-        {%- elif name == 'exclusion_reason' %}null
+        {%- elif name == 'exclusion_reason' %}case when compared_accounts.bank_account is null and reconciliation = 'ledger_bank' then 'NOT_COMPARED' end
+        {%- elif name == 'bank_account' %}carried.bank_account
         {%- else %}{{ name }}
         {%- endif %},
         {% endfor -%}
@@ -82,6 +87,8 @@ entered as (
         value_date > {{ business_date() }},
         was_future_dated and value_date <= {{ business_date() }}
     from carried
+    -- What is not compared any more is not open any more: its memo account is booked out.
+    left join compared_accounts on carried.bank_account = compared_accounts.bank_account
 ),
 
 final as (

@@ -27,6 +27,10 @@ payments as (
     select * from {{ ref('int_payments') }}
 ),
 
+booked_terms as (
+    select * from {{ ref('int_booked_terms') }}
+),
+
 lines as (
     select * from {{ ref('stg_files__settlement_lines') }} where version_reason is null
 ),
@@ -61,6 +65,10 @@ ledger_entries as (
 
 book_openings as (
     select * from {{ ref('int_book_openings') }} where book_minor <> 0
+),
+
+book_closings as (
+    select * from {{ ref('int_book_closings') }}
 ),
 
 -- What each version stands for in the books, and what the version before this close stood for: the difference is
@@ -109,38 +117,49 @@ standings as (
     where prior_gross_minor <> 0 or prior_fee_minor <> 0
 ),
 
+-- What was booked keeps its terms, and a fee is that of the amount now less that of the amount before (the difference's
+-- own may be rounded another way): so all of a movement comes to zero once it is taken back.
+-- An event of a payment nobody knows has no model, so no rule books it and the close does not build.
+valued as (
+    select
+        standings.*,
+        case when standings.payment_id is null then 'any' else coalesce(booked_terms.merchant_model, payments.merchant_model) end as model,
+        case when standings.event_type = 'capture' and coalesce(booked_terms.merchant_model, payments.merchant_model) = 'platform'
+            then {{ round_half_even('standings.gross_minor::numeric * coalesce(booked_terms.platform_fee_bps, payments.platform_fee_bps) / 10000') }}
+            else 0 end as platform_fee_minor
+    from standings
+    left join payments on standings.payment_id = payments.payment_id
+    left join booked_terms on standings.movement = booked_terms.movement
+),
+
 differences as (
     select
-        event_type, movement, payment_id, processor, bank_account, happened_at, value_date, version_no, currency,
+        event_type, movement, model, processor, bank_account, happened_at, value_date, version_no, currency,
         sum(gross_minor)::bigint as gross_minor,
-        sum(fee_minor)::bigint as fee_minor
-    from standings
-    group by event_type, movement, payment_id, processor, bank_account, happened_at, value_date, version_no, currency
+        sum(fee_minor)::bigint as fee_minor,
+        sum(platform_fee_minor)::bigint as platform_fee_minor
+    from valued
+    group by event_type, movement, model, processor, bank_account, happened_at, value_date, version_no, currency
     having sum(gross_minor) <> 0 or sum(fee_minor) <> 0
 ),
 
--- An event of a payment nobody knows has no model, so no rule books it and the close does not build.
 payment_system_events as (
     select
-        differences.movement || ':' || differences.currency || {{ version_suffix('differences.version_no') }} as event_key,
-        differences.event_type,
-        case when differences.payment_id is null then 'any' else payments.merchant_model end as model,
-        differences.processor,
-        differences.bank_account,
-        coalesce(differences.value_date, {{ business_date_of('differences.happened_at') }}) as value_date,
-        {{ business_date_of('differences.happened_at') }} as event_date,
-        differences.gross_minor,
-        differences.currency as gross_currency,
-        differences.fee_minor,
+        movement || ':' || currency || {{ version_suffix('version_no') }} as event_key,
+        event_type,
+        model,
+        processor,
+        bank_account,
+        coalesce(value_date, {{ business_date_of('happened_at') }}) as value_date,
+        {{ business_date_of('happened_at') }} as event_date,
+        gross_minor,
+        currency as gross_currency,
+        fee_minor,
         -- Only a payout has a net of its own: what nobody posts is not carried.
-        case when differences.event_type = 'merchant_payout'
-            then differences.gross_minor - differences.fee_minor else 0 end as net_minor,
-        differences.currency as net_currency,
-        case when differences.event_type = 'capture' and payments.merchant_model = 'platform'
-            then {{ round_half_even('differences.gross_minor::numeric * payments.platform_fee_bps / 10000') }}
-            else 0 end as platform_fee_minor
+        case when event_type = 'merchant_payout' then gross_minor - fee_minor else 0 end as net_minor,
+        currency as net_currency,
+        platform_fee_minor
     from differences
-    left join payments on differences.payment_id = payments.payment_id
 ),
 
 -- Of a line or entry that an earlier close took, what this version changes.
@@ -204,9 +223,15 @@ book_events as (
     from ledger_entries
     union all
     select
-        'book_opening:' || bank_account || ':' || currency, 'book_opening', 'any', null, bank_account,
+        'book_opening:' || bank_account || ':' || currency || case when was_open then '@' || batch_id else '' end,
+        'book_opening', 'any', null, bank_account,
         {{ business_date() }}, {{ business_date() }}, 0, currency, 0, book_minor, currency, 0
     from book_openings
+    union all
+    select
+        'book_closing:' || bank_account || ':' || currency || ':' || {{ business_date() }}, 'book_closing', 'any', null, bank_account,
+        {{ business_date() }}, {{ business_date() }}, 0, currency, 0, -book_minor, currency, 0
+    from book_closings
 ),
 
 final as (

@@ -1,8 +1,8 @@
 {%- set balance_columns = {'close_id': 'bigint', 'account': 'text', 'currency': 'text', 'balance_minor': 'bigint'} %}
 {%- set movement_columns = dict(balance_columns, opening_minor='bigint', debit_minor='bigint', credit_minor='bigint') %}
 {%- set deferred_columns = {
-    'close_id': 'bigint', 'event_key': 'text', 'event_type': 'text', 'event_date': 'date',
-    'gross_minor': 'bigint', 'fee_minor': 'bigint', 'net_minor': 'bigint',
+    'close_id': 'bigint', 'event_key': 'text', 'event_type': 'text', 'model': 'text', 'event_date': 'date',
+    'gross_minor': 'bigint', 'fee_minor': 'bigint', 'net_minor': 'bigint', 'platform_fee_minor': 'bigint',
 } %}
 
 with
@@ -17,6 +17,10 @@ journal_proposed as (
 
 chart as (
     select * from {{ ref('chart_of_accounts') }}
+),
+
+posting_rules as (
+    select * from {{ ref('posting_rules') }}
 ),
 
 bank_accounts as (
@@ -170,19 +174,36 @@ staging_to_events as (
 
 -- Every event that is due is an entry, every other one waits, and none that waited was forgotten.
 waiting_before as (
-    select event_key, event_type, event_date, gross_minor, fee_minor, net_minor
+    select event_key, event_type, model, event_date, gross_minor, fee_minor, net_minor, platform_fee_minor
     from {{ earlier_rows('books', 'deferred_events', deferred_columns) }} as earlier
     where close_id = {{ parent_close_id() }}
 ),
 
 arriving as (
-    select event_key, event_type, event_date, gross_minor, fee_minor, net_minor from events
+    select event_key, event_type, model, event_date, gross_minor, fee_minor, net_minor, platform_fee_minor from events
     union all
-    select event_key, event_type, event_date, gross_minor, fee_minor, net_minor from waiting_before
+    select * from waiting_before
 ),
 
+-- A fee's line, restated to the same net, says something else and moves nothing: its rules post the net alone. An event
+-- without any rule leaves the journal a null, which its contract refuses.
 moving as (
-    select * from arriving where gross_minor <> 0 or fee_minor <> 0 or net_minor <> 0
+    select *
+    from arriving
+    where exists (
+        select
+        from posting_rules
+        where posting_rules.event_type = arriving.event_type
+            and posting_rules.model in (arriving.model, 'any')
+            and {{ holds_on('posting_rules', 'arriving.event_date') }}
+            and case posting_rules.measure
+                when 'gross' then gross_minor
+                when 'net' then net_minor
+                when 'fee' then fee_minor
+                when 'converted' then net_minor + fee_minor
+                when 'platform_fee' then platform_fee_minor
+            end <> 0
+    )
 ),
 
 due_counts as (
@@ -357,17 +378,8 @@ balanced_books as (
 ),
 
 -- 10. Our bank account is what the bank says it is.
-latest_statements as (
-    select
-        bank_account,
-        currency,
-        closing_minor,
-        row_number() over (
-            partition by bank_account, currency
-            order by closing_date desc, sequence_number desc nulls last, first_file_id desc, first_statement_no desc
-        ) as recency_rank
-    from statements
-    where closing_minor is not null and closing_date <= {{ business_date() }}
+stated_balances as (
+    select * from {{ ref('int_stated_balances') }}
 ),
 
 bank_balances as (
@@ -377,14 +389,13 @@ bank_balances as (
 bank as (
     select
         {{ proof_line(
-            'bank_balance', 'latest_statements.bank_account', 'latest_statements.currency',
-            '0', '0', 'latest_statements.closing_minor', 'bank_balances.balance_minor'
+            'bank_balance', 'stated_balances.bank_account', 'stated_balances.currency',
+            '0', '0', 'stated_balances.stated_minor', 'bank_balances.balance_minor'
         ) }}
-    from latest_statements
+    from stated_balances
     left join bank_balances
-        on bank_balances.account = 'bank:' || latest_statements.bank_account
-        and bank_balances.currency = latest_statements.currency
-    where latest_statements.recency_rank = 1
+        on bank_balances.account = 'bank:' || stated_balances.bank_account
+        and bank_balances.currency = stated_balances.currency
 ),
 
 -- 11. Each statement opens where the one before it closed; superseded ones count for nothing.

@@ -1,5 +1,6 @@
 -- This close's statements, and of those that earlier closes knew: the first and the last of each account, and what
--- lies between the one before the oldest that comes now and today. A handful of rows an account and day.
+-- lies between the one before the oldest that comes now and today, and one that is under way. A handful of rows an account
+-- and day.
 {%- set position = 'closing_date, sequence_number nulls last, first_file_id, first_statement_no' %}
 
 with
@@ -88,6 +89,7 @@ final as (
         or (stood_before and is_standing and first_left_rank = 1)
         or (stood_before and closing_minor is not null and closing_date <= {{ business_date() }} and last_rank = 1)
         or (stood_before and closing_date >= coalesce(linked_from, consumed_from))
+        or (stood_before and is_standing and opening_date <= {{ business_date() }} and closing_date > {{ business_date() }})
 )
 
 select * from final

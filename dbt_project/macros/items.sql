@@ -80,3 +80,6 @@
 {% macro batch_key(relation) -%}
     {{ relation }}.processor || '|' || {{ relation }}.processor_account || '|' || coalesce({{ relation }}.batch_reference, 'none') || '|' || {{ relation }}.net_currency
 {%- endmacro %}
+
+{# Whether a batch_key is that of the lines outside any batch. #}
+{% macro waits_for_batch(key) %}({{ key }} ~ '\|none\|[^|]*$'){% endmacro %}

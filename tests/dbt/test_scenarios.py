@@ -39,7 +39,8 @@ CHANGES = """
     from reconciliation.break_changes
 """
 KPIS = """
-    select business_date, value_date, market, submitted_count, authorised_count, captured_count, captured_minor
+    select business_date, value_date, market, submitted_count, authorised_count, captured_count, captured_minor,
+        banked_count, settlement_lag_days_total
     from kpi.kpi_daily where market <> 'unknown'
 """
 ACTIONS = """

@@ -63,12 +63,17 @@ shares as (
         min(ledger_item_key) over same_movement = max(ledger_item_key) over same_movement as settles_one_item,
         sum(amount_minor) over same_movement as item_minor,
         sum(amount_minor) over (same_movement order by reported_date, item_key rows unbounded preceding) as settled_minor,
-        row_number() over (same_movement order by reported_date, item_key) as line_rank
+        row_number() over (same_movement order by reported_date, item_key) as line_rank,
+        (date_trunc('month', value_date) - interval '1 month')::date as volume_month
     from pairs
     window same_movement as (partition by group_id, item_type, currency)
 ),
 
--- What was captured under each contract whose tiers go by it, by month.
+wanted_months as (
+    select distinct volume_month from shares
+),
+
+-- What was captured under each contract whose tiers go by it, in the months that decide now.
 volumes as (
     select fee_schedules.fee_schedule_id, fee_volumes.capture_month, sum(fee_volumes.captured_minor) as captured_minor
     from fee_schedules
@@ -79,6 +84,7 @@ volumes as (
         and fee_schedules.market in (fee_volumes.market, '*')
         and fee_schedules.currency = fee_volumes.currency
     inner join close_chain on fee_volumes.close_id = close_chain.close_id
+    inner join wanted_months on fee_volumes.capture_month = wanted_months.volume_month
     where fee_schedules.tier_basis = 'month_volume'
     group by fee_schedules.fee_schedule_id, fee_volumes.capture_month
 ),
@@ -118,7 +124,7 @@ candidates as (
         and shares.value_date < coalesce(fee_schedules.valid_to, 'infinity'::date)
     left join volumes
         on fee_schedules.fee_schedule_id = volumes.fee_schedule_id
-        and volumes.capture_month = (date_trunc('month', shares.value_date) - interval '1 month')::date
+        and volumes.capture_month = shares.volume_month
     where fee_schedules.pricing in ('blended', 'interchange_plus_plus')
         -- Where processing is invoiced, a line costs nothing; what else is invoiced says nothing of the line.
         and (fee_schedules.billing = 'settlement' or fee_schedules.billing = 'invoice' and fee_schedules.fee_type = 'processing')

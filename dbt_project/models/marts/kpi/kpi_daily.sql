@@ -1,7 +1,7 @@
 {%- set earlier_columns = {
-    'close_id': 'bigint', 'reconciliation': 'text', 'side': 'text', 'status': 'text', 'batch_key': 'text', 'group_id': 'text',
+    'close_id': 'bigint', 'reconciliation': 'text', 'side': 'text', 'status': 'text', 'strong_key': 'text', 'batch_key': 'text', 'group_id': 'text',
     'ledger_date': 'date', 'reported_date': 'date', 'market': 'text', 'method_type': 'text', 'network': 'text',
-    'processor': 'text', 'currency': 'text', 'item_type': 'text', 'correction_reason': 'text',
+    'processor': 'text', 'currency': 'text', 'item_type': 'text', 'correction_reason': 'text', 'exclusion_reason': 'text', 'amount_minor': 'bigint',
 } %}
 
 with
@@ -113,24 +113,52 @@ cost_measures as (
     group by 1, 2, 3, 4, 5, 6
 ),
 
--- Captures whose payout reached the bank in this close, found by the batch that carried them.
+-- Captures whose payout reached the bank in this close, found by the batch that carried them. A payout that names no
+-- batch says nothing of the lines that wait for theirs.
 banked_batches as (
     select batch_key, min(reported_date) as value_date
     from items
-    where reconciliation = 'processor_bank' and side = 'left' and status = 'matched' and batch_key is not null
+    where reconciliation = 'processor_bank' and side = 'left' and status = 'matched' and not {{ waits_for_batch('batch_key') }}
     group by batch_key
 ),
 
-settled_lines as (
-    select all_items.close_id, all_items.group_id, all_items.processor, all_items.currency, all_items.ledger_date, banked_batches.value_date
+batch_lines as (
+    select all_items.*, banked_batches.value_date as banked_date
     from banked_batches
     inner join all_items on banked_batches.batch_key = all_items.batch_key
     inner join close_chain on all_items.close_id = close_chain.close_id
+    where all_items.reconciliation = 'payment_processor' and all_items.side = 'right' and all_items.item_type = 'capture'
+),
+
+-- A line that waited for its batch was matched while it waited; that it joined the batch is a later version of it.
+named_lines as (
+    select strong_key, amount_minor, min(banked_date) as banked_date
+    from batch_lines
+    where strong_key is not null and exclusion_reason = 'UNCHANGED_VERSION'
+    group by strong_key, amount_minor
+),
+
+banked_lines as (
+    select close_id, group_id, status, correction_reason, processor, currency, ledger_date, banked_date as value_date
+    from batch_lines
+    union all
+    select
+        all_items.close_id, all_items.group_id, all_items.status, all_items.correction_reason, all_items.processor,
+        all_items.currency, all_items.ledger_date, named_lines.banked_date
+    from named_lines
+    inner join all_items
+        on named_lines.strong_key = all_items.strong_key and named_lines.amount_minor = all_items.amount_minor
+    inner join close_chain on all_items.close_id = close_chain.close_id
     where all_items.reconciliation = 'payment_processor'
         and all_items.side = 'right'
-        and all_items.status = 'matched'
         and all_items.item_type = 'capture'
-        and all_items.correction_reason is null
+        and {{ waits_for_batch('all_items.batch_key') }}
+),
+
+settled_lines as (
+    select close_id, group_id, processor, currency, ledger_date, value_date
+    from banked_lines
+    where status = 'matched' and correction_reason is null
 ),
 
 settled_partners as (

@@ -3,6 +3,6 @@
 
 {# The keys that a key stands for: one for each reference it names, with a plus between them; else itself. #}
 {% macro named_keys(key) %}array(
-    select left({{ key }}, length({{ key }}) - position('|' in reverse({{ key }})) + 1) || reference
+    select regexp_replace({{ key }}, '[^|]*$', '') || reference
     from unnest(string_to_array(substring({{ key }} from '[^|]*$'), '+')) as reference
 ){% endmacro %}

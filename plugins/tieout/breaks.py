@@ -248,8 +248,8 @@ def act(
             if kind in MOVING and action.kind in MOVING and action.outcome == NOT_TAKEN
         ]  # fmt: skip
         cursor.execute(
-            "insert into ops.break_actions (book, kind, item_keys, owner, reason, actor, as_of) "
-            "values (%s, %s, %s, %s, %s, %s, ops.as_of()) returning action_id",
+            "insert into ops.break_actions (book, kind, item_keys, owner, reason, actor) "
+            "values (%s, %s, %s, %s, %s, %s) returning action_id",
             (BOOK, kind, keys, owner.strip() if owner else None, redact(storable(reason.strip())), actor.strip()),
         )
         ((action_id,),) = cursor.fetchall()

@@ -47,8 +47,8 @@ def close_reopen(
 ) -> None:
     """Close a past date again, and every date after it: all are published at once when all are proven, or none.
 
-    The date takes what was loaded since the last close; later dates take what they had. After a failure or a crash the
-    same command goes on where it stopped.
+    The date takes the files that were loaded since the last close, and each date the snapshots of its own interval;
+    what is of a later day waits. After a failure or a crash the same command goes on where it stopped.
     """
     import getpass
 

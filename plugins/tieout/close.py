@@ -26,7 +26,8 @@ STEPS = {
     "books": "accounting.proof_clearing",
     "monitoring": None,
 }
-PROVES = "books"
+# With these it is proven: each stands on the ones before it.
+PROVEN_BY = ("books", "monitoring")
 # Closes whose artefacts (compiled SQL, run results) are kept for a look.
 ARTEFACTS_KEPT = 3
 UNPROVEN_SHOWN_MAX = 20
@@ -70,7 +71,7 @@ def open_close(connection: Connection, book: str, business_date: date, as_of: da
 
     A published date is returned as it is. A close that failed or whose runner died is taken over with a new
     fencing token and fresh lists: nothing of it was published, so nothing is rewritten. An action alone is enough
-    to open a close.
+    to open a close, and so is something that an earlier close left for this date.
 
     :raises CloseRefused: another date's close is unfinished, a later date stands, or there is nothing to close.
     """
@@ -118,7 +119,7 @@ def open_close(connection: Connection, book: str, business_date: date, as_of: da
             "  and taken.close_id in (select close_id from ops.close_chain(%s)))",
             (close_id, book, parent_close_id),
         )
-        if batches == 0 and cursor.rowcount == 0:
+        if batches == 0 and cursor.rowcount == 0 and not _something_waits(cursor, parent_close_id, business_date):
             raise CloseRefused(f"nothing was loaded since the last close: run the ingest of {business_date} first")
         return Close(close_id, book, business_date, parent_close_id or 0, token, "running")
 
@@ -129,6 +130,21 @@ def published_until(connection: Connection, book: str) -> date | None:
         cursor.execute("select max(business_date) from ops.published where book = %s", (book,))
         row = cursor.fetchone()
     return row[0] if row else None
+
+
+def _something_waits(cursor: Cursor, parent_close_id: int | None, business_date: date) -> bool:
+    """Whether the parent took something of a later date that is due now: an item, or an event to be booked."""
+    if parent_close_id is None:
+        return False
+    cursor.execute(
+        "select exists (select from published.reconciliation_items "
+        "  where close_id = %(parent)s and exclusion_reason = 'FUTURE_DATED' and value_date <= %(date)s) "
+        "or exists (select from published.deferred_events "
+        "  where close_id = %(parent)s and event_date <= %(date)s)",
+        {"parent": parent_close_id, "date": business_date},
+    )
+    ((waits,),) = cursor.fetchall()
+    return bool(waits)
 
 
 def _claim(
@@ -174,9 +190,13 @@ def _claim(
 def build(server: Server, close_id: int, fencing_token: int, step: str, state: Path) -> StepResult:
     """Build one step of a close with dbt and hold it against its proof.
 
-    :param step: ``reconcile``, ``books`` (which proves the close) or ``monitoring``.
+    A step that failed may be built again by itself. The close is proven once ``books`` is, and every step from there
+    on that is built leaves it proven.
+
+    :param step: ``reconcile``, ``books`` or ``monitoring``.
     :raises CloseNotProven: a model, test or line of the proof failed; the close is marked failed.
-    :raises CloseRefused: the close was taken over, or is not at this step.
+    :raises CloseRefused: the close was taken over, a step before this one is not built and proven, or the rules are
+        not those it was opened with.
     """
     if step not in STEPS:
         raise ValueError(f"unknown step {step!r}: use one of {', '.join(STEPS)}")
@@ -184,9 +204,9 @@ def build(server: Server, close_id: int, fencing_token: int, step: str, state: P
         host=server.host, port=server.port, user=server.user, password=server.password, dbname=server.database
     )
     try:
-        variables = _hold(connection, close_id, fencing_token)
         runner = DbtRunner(server, state)
         with runner.at_work():
+            variables = _hold(connection, close_id, fencing_token, step)
             nodes = runner.run(
                 ["build", "--select", f"tag:{step}", "--exclude-resource-type", "seed", "unit_test",
                  "--indirect-selection", "buildable"],
@@ -206,7 +226,7 @@ def build(server: Server, close_id: int, fencing_token: int, step: str, state: P
                 f"close {close_id} of {variables['business_date']} is not proven at step {step}:\n"
                 + "\n".join(problems)
             )
-        if step == PROVES:
+        if step in PROVEN_BY:
             _set_state(connection, close_id, fencing_token, "proven", None)
     finally:
         connection.close()
@@ -268,7 +288,7 @@ def _release(cursor: Cursor, close_id: int) -> None:
     cursor.execute("delete from ops.close_actions where close_id = %s", (close_id,))
 
 
-def _hold(connection: Connection, close_id: int, fencing_token: int) -> dict[str, object]:
+def _hold(connection: Connection, close_id: int, fencing_token: int, step: str) -> dict[str, object]:
     """Make this run the close's builder and return the dbt variables; whoever built it until now is overtaken."""
     builder = uuid4().hex
     with connection, connection.cursor() as cursor:
@@ -276,7 +296,8 @@ def _hold(connection: Connection, close_id: int, fencing_token: int) -> dict[str
         cursor.execute("set local lock_timeout = '10min'")
         cursor.execute(
             "update ops.closes set builder = %s where close_id = %s and fencing_token = %s "
-            "and state in ('running', 'failed', 'proven') returning business_date, coalesce(parent_close_id, 0)",
+            "and state in ('running', 'failed', 'proven') "
+            "returning business_date, coalesce(parent_close_id, 0), rules_digest, reclosing_id",
             (builder, close_id, fencing_token),
         )
         row = cursor.fetchone()
@@ -288,11 +309,44 @@ def _hold(connection: Connection, close_id: int, fencing_token: int) -> dict[str
             if found[1] != fencing_token:
                 raise CloseRefused(f"close {close_id} was taken over by another run: this one stops here")
             raise CloseRefused(f"close {close_id} is {found[0]} and stays as it is")
+        again = (
+            f"run the DAG close for {row[0]} from its first task" if row[3] is None
+            else "go on with tieout close reopen"
+        )  # fmt: skip
+        if row[2] != project_digest():
+            raise CloseRefused(
+                f"the rules are not those that close {close_id} was opened with, and half of it may be built by those: "
+                f"{again}"
+            )
+        for earlier in list(STEPS)[: list(STEPS).index(step)]:
+            if not _is_built(cursor, close_id, earlier):
+                raise CloseRefused(f"close {close_id} is not at the step {step}: {earlier} is not proven; {again}")
         # A step that failed may be tried again as it is: the state says so while it is.
         cursor.execute("update ops.closes set state = 'running' where close_id = %s and state = 'failed'", (close_id,))
     return {
         "close_id": close_id, "parent_close_id": row[1], "business_date": row[0].isoformat(), "builder": builder,
     }  # fmt: skip
+
+
+def _is_built(cursor: Cursor, close_id: int, step: str) -> bool:
+    """Whether a step was built since the close was opened, without a failure, and its proof holds or is excused."""
+    cursor.execute(
+        "select coalesce(bool_and(r.built_at > c.opened_at and r.status not in ('error', 'fail')), false) "
+        "from ops.closes c left join ops.build_results r on r.close_id = c.close_id and r.step = %s "
+        "where c.close_id = %s",
+        (step, close_id),
+    )
+    ((built,),) = cursor.fetchall()
+    proof = STEPS[step]
+    if not built or proof is None:
+        return bool(built)
+    cursor.execute(
+        f"select exists (select from {proof} where close_id = %(close)s) and not exists ("
+        "  select from ops.failed_lines(%(close)s) where proof = %(proof)s and not is_excused)",
+        {"close": close_id, "proof": proof},
+    )
+    ((proven,),) = cursor.fetchall()
+    return bool(proven)
 
 
 def _still_held(connection: Connection, close_id: int, builder: str) -> None:

@@ -1,7 +1,8 @@
 """The re-close: a past business date closed again with every date after it, seen by nobody until all of it is proven.
 
-The reopened date takes what its close had taken and every batch that was loaded since and that no close of the chain
-took; each later date takes exactly what it had. Each new close stands on the one before it. The chain is published in
+Each date takes what its close had taken. What was loaded since and no close of the chain took goes where it belongs:
+files to the reopened date, snapshots to the close of their interval, for they say how things stood at its end. What is
+of a day after the chain waits for its own close. Each new close stands on the one before it. The chain is published in
 one transaction: pointers, journal and seals of all its dates, or of none.
 """
 
@@ -180,7 +181,6 @@ def _open(cursor: Cursor, book: str, business_date: date, reason: str, actor: st
     )
     ((reclosing_id,),) = cursor.fetchall()
     digest = project_digest()
-    late = 0
     parent = max(((day, close_id) for day, close_id in published if day < business_date), default=(None, None))[1]
     for day, former in published:
         if day < business_date:
@@ -198,16 +198,22 @@ def _open(cursor: Cursor, book: str, business_date: date, reason: str, actor: st
                 f"insert into {taken} (close_id, {column}) select %s, {column} from {taken} where close_id = %s",
                 (close_id, former),
             )
-        if day == business_date:
-            cursor.execute(
-                "insert into ops.close_batches (close_id, batch_id) "
-                "select %s, b.batch_id from ops.batches b where not exists ("
-                "  select from ops.close_batches taken where taken.batch_id = b.batch_id"
-                "  and taken.close_id in (select close_id from ops.close_chain(%s)))",
-                (close_id, published[-1][1]),
-            )
-            late = cursor.rowcount
         parent = close_id
+    last, head = published[-1]
+    cursor.execute(
+        "insert into ops.close_batches (close_id, batch_id) "
+        "select c.close_id, b.batch_id from ops.batches b left join ops.files f on f.file_id = b.file_id "
+        "cross join lateral (select close_id from ops.closes c where c.reclosing_id = %(chain)s"
+        "  and coalesce(f.content_date, '-infinity') <= %(last)s"
+        "  and c.business_date >= coalesce(((b.interval_end - interval '1 microsecond') at time zone"
+        "    (select zone from rules.books where book = %(book)s))::date, '-infinity')"
+        "  order by c.business_date limit 1) c "
+        "where not exists ("
+        "  select from ops.close_batches taken where taken.batch_id = b.batch_id"
+        "  and taken.close_id in (select close_id from ops.close_chain(%(head)s)))",
+        {"chain": reclosing_id, "last": last, "book": book, "head": head},
+    )
+    late = cursor.rowcount
     cursor.execute(
         "select from ops.closes c join ops.published p using (close_id) "
         "where p.book = %s and p.business_date >= %s and c.rules_digest <> %s limit 1",
@@ -215,8 +221,8 @@ def _open(cursor: Cursor, book: str, business_date: date, reason: str, actor: st
     )
     if late == 0 and cursor.fetchone() is None:
         raise CloseRefused(
-            f"closing {business_date} again would give what stands: nothing was loaded since the last close, and "
-            "rules and code are those it was closed with"
+            f"closing {business_date} again would give what stands: nothing was loaded since the last close "
+            f"for dates up to {last}, and rules and code are those it was closed with"
         )
     return int(reclosing_id)
 

@@ -143,12 +143,13 @@ def test_what_the_controller_writes_is_what_is_declared(deployed: Warehouse) -> 
         "and has_schema_privilege('controller', n.oid, 'usage') "
         "and has_column_privilege('controller', c.oid, a.attnum, 'insert') group by 1"
     )
-    assert {name: columns for name, columns in written if name not in ("ops.break_actions", "ops.file_actions")} == {
+    assert {name: columns for name, columns in written if name != "ops.file_actions"} == {
+        "ops.break_actions": ["actor", "book", "item_keys", "kind", "owner", "reason"],
         "ops.close_exceptions": ["actor", "check_name", "close_id", "currency", "difference_count",
                                  "difference_minor", "reason", "subject"],
         "ops.period_changes": ["actor", "book", "change", "first_date", "last_date", "reason"],
     }  # fmt: skip
-    assert {name for name, _ in written} >= {"ops.break_actions", "ops.file_actions"}
+    assert "ops.file_actions" in {name for name, _ in written}
     assert deployed.query(
         "select c.oid::regclass::text from pg_class c join pg_namespace n on n.oid = c.relnamespace, "
         "unnest(array['update', 'delete', 'truncate']) p where c.relkind in ('r', 'p') "

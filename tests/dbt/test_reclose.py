@@ -27,6 +27,7 @@ from tieout.sources import load_registry
 from tieout.watch.close_checks import close_state, journal_chain
 
 FIRST, SECOND, THIRD = given.CLOSES
+SATURDAY, MONDAY = date(2026, 10, 24), date(2026, 10, 26)
 LATE, PROVEN, PUBLISHED = "reclose_late", "reclose_proven", "reclose_published"
 AS_OF = datetime(2026, 10, 24, 2, tzinfo=UTC)
 POINTERS = "select business_date, close_id from ops.published order by 1"
@@ -43,8 +44,12 @@ LONG = os.environ.get("TIEOUT_FAULTS") == "long"
 
 
 def load_late(warehouse: Warehouse) -> None:
-    """What should have been there for the first close: a report, a capture, a change of one; and one of the third."""
-    end = datetime.combine(THIRD + timedelta(days=1), datetime.min.time(), given.ZONE)
+    """What should have been there for the first close: a report, a capture, a change of one; and one of the third.
+
+    And what should not: how one of them stood on the third, and what is of the day after it.
+    """
+    end = datetime.combine(FIRST + timedelta(days=1), datetime.min.time(), given.ZONE) - timedelta(hours=1)
+    of_third, of_later = end + (THIRD - FIRST), end + (THIRD - FIRST) + timedelta(days=1)
     captures = [
         given._ledger_row("late", "captures", row)
         for row in (
@@ -62,13 +67,20 @@ def load_late(warehouse: Warehouse) -> None:
             given.SCENARIOS / "stripe_line_waits_then_is_paid_out" / "given" / "1" / "settlement_lines.csv"
         ),
     }
+    of_saturday = [{"psp_reference": "of_saturday", "gross_minor": "900", "booked_at": "2026-10-24"}]
     with warehouse.connect() as connection, connection.cursor() as cursor:
-        given._batch(cursor, "payments", "captures", "payments_captures", captures, end + timedelta(hours=1), None)
-        given._batch(cursor, "payments", "payments", "payments_payments", payments, end + timedelta(hours=1), None)
-        for name, told in reports.items():
+        given._batch(cursor, "payments", "captures", "payments_captures", captures, end, None)
+        given._batch(cursor, "payments", "payments", "payments_payments", payments, end, None)
+        for moment, row in (
+            (of_third, {"capture_id": "forgotten", "amount_minor": "3400", "captured_at": "2026-10-19"}),
+            (of_later, {"capture_id": "of_saturday", "amount_minor": "900", "captured_at": "2026-10-24"}),
+        ):
+            rows = [given._ledger_row("late", "captures", row)]
+            given._batch(cursor, "payments", "captures", "payments_captures", rows, moment, None)
+        for name, told, of_day in (*((*each, FIRST) for each in reports.items()), ("late", of_saturday, SATURDAY)):
             lines = [given._line(name, {**line, "file": "late"}, 1) for line in told]
             origin, account = lines[0]["processor"], lines[0]["processor_account"]
-            file = given.File(f"{name}/{origin}/late", origin, account, FIRST, "settlement_lines", lines)
+            file = given.File(f"{name}/{origin}/late", origin, account, of_day, "settlement_lines", lines)
             cursor.execute(
                 "insert into ops.files (sha256, name, uri, size_bytes, format, status, origin, origin_account, "
                 "content_date, seen_at) values (%s, %s, %s, 1, 'csv', 'loaded', %s, %s, %s, %s) returning file_id",
@@ -133,6 +145,18 @@ def test_a_date_is_not_closed_again_for_nothing(told: Told) -> None:
     with pytest.raises(CloseRefused, match="needs a reason"):
         reopened(warehouse, reason=" ")
     assert warehouse.query("select count(*) from ops.reclosings") == [(0,)]
+    # Neither is the next one, unless it has what waited for it.
+    waits = ("update reconciliation.reconciliation_items set exclusion_reason = 'FUTURE_DATED', value_date = %s "
+             "where close_id = 3 and item_key = (select min(item_key) from reconciliation.reconciliation_items "
+             "where close_id = 3 and status = 'excluded')")  # fmt: skip
+    for day in (None, MONDAY + timedelta(days=1)):
+        if day is not None:
+            warehouse.execute(waits, (day,))
+        with pytest.raises(CloseRefused, match="nothing was loaded since the last close"):
+            warehouse.open_close(MONDAY)
+    warehouse.execute(waits, (MONDAY,))
+    assert warehouse.open_close(MONDAY).parent_close_id == 3
+    warehouse.execute("delete from ops.closes where business_date = %s", (MONDAY,))
     assert warehouse.query("select max(generation) from ops.closes") == [(1,)]
 
 
@@ -194,11 +218,15 @@ def test_the_reopened_date_takes_what_came_late_and_the_others_what_they_had(
     taken = dict(proven.query(batches))
     ((late,),) = proven.query("select array_agg(batch_id order by batch_id) from ops.batches where batch_id not in "
                               "(select batch_id from ops.close_batches where close_id <= 3)")  # fmt: skip
-    assert len(late) == 4
+    captures, payments, of_third, of_saturday, *files, file_of_saturday = late
     former = [told.closes[day].close_id for day in given.CLOSES]
     assert [taken[member.close_id] for member in chain.closes] == [
-        taken[former[0]] + late, taken[former[1]], taken[former[2]]
+        [*taken[former[0]], captures, payments, *files], taken[former[1]], [*taken[former[2]], of_third]
     ]  # fmt: skip
+    # The day after waits for its own close.
+    waiting = "select array_agg(batch_id order by batch_id) from ops.batches b where not exists (" \
+              "select from ops.close_batches t where t.batch_id = b.batch_id)"  # fmt: skip
+    assert proven.query(waiting) == [([of_saturday, file_of_saturday],)]
     parents = [member.parent_close_id for member in chain.closes]
     assert parents == [0, chain.closes[0].close_id, chain.closes[1].close_id]
 
@@ -222,7 +250,11 @@ def test_the_chain_is_published_whole(told: Told, chain: Reclosing, published: W
     assert items[FIRST, silent] == ("matched", None)
     assert (SECOND, silent) not in items
     assert items[FIRST, "late/forgotten"] == ("open", "EXPECTED_NOT_DUE")
-    assert items[THIRD, "late/forgotten"][0] == "open"
+    # Changed on the third, and only known so from then on.
+    assert published.query(
+        "select business_date, amount_minor from published.reconciliation_items "
+        "where source_reference = 'late/forgotten' and status = 'open' order by 1, 2"
+    ) == [(FIRST, 3300), (SECOND, 3300), (THIRD, 100), (THIRD, 3300)]  # fmt: skip
     # Known at the first date now, and of the third: it waits, and is booked on its own date.
     assert items[FIRST, "late/of_friday"] == ("excluded", "FUTURE_DATED")
     assert items[THIRD, "late/of_friday"] == ("open", "EXPECTED_NOT_DUE")
@@ -406,25 +438,24 @@ def test_a_close_of_the_chain_is_not_published_alone(chain: Reclosing, proven: W
     first = chain.closes[0]
     with pytest.raises(psycopg2.Error, match="is part of re-close 1, which is published as a whole"):
         proven.publish(first)
-    monday = date(2026, 10, 26)
     with pytest.raises(CloseRefused, match=f"closed again from {FIRST} on.*tieout close abort {first.close_id}"):
-        proven.open_close(monday)
+        proven.open_close(MONDAY)
     with pytest.raises(CloseRefused, match=f"re-close 1 of {FIRST} is unfinished"):
         reopened(proven, THIRD)
     # Not even one that was opened behind its back.
     proven.execute(
         "insert into ops.closes (book, business_date, generation, parent_close_id, state, rules_digest, as_of) "
-        "values ('global', %s, 1, 3, 'proven', '', now())", (monday,),
+        "values ('global', %s, 1, 3, 'proven', '', now())", (MONDAY,),
     )  # fmt: skip
     ((forged,),) = proven.query("select max(close_id) from ops.closes")
     with pytest.raises(psycopg2.Error, match="has to wait: a re-close of book global is being built"):
-        proven.publish(Close(forged, BOOK, monday, 3, 1, "proven"))
+        proven.publish(Close(forged, BOOK, MONDAY, 3, 1, "proven"))
     proven.execute("update ops.reclosings set state = 'given up', ended_at = now()")
     proven.execute(
         "update ops.published set close_id = %s where business_date = %s", (chain.closes[-1].close_id, THIRD)
     )
     with pytest.raises(psycopg2.Error, match="stands on close 3, which is not the last published one"):
-        proven.publish(Close(forged, BOOK, monday, 3, 1, "proven"))
+        proven.publish(Close(forged, BOOK, MONDAY, 3, 1, "proven"))
 
 
 def test_two_runs_do_not_build_one_chain(chain: Reclosing, proven: Warehouse) -> None:

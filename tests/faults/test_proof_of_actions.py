@@ -34,6 +34,11 @@ def checks(found: list[Finding]) -> set[tuple[str, str]]:
     return {(finding.check, finding.subject) for finding in found}
 
 
+def without_effect(found: list[Finding]) -> set[tuple[str, str]]:
+    """Each action without effect has a line of its own, its kind before its number."""
+    return {(check, subject.split()[0]) for check, subject in checks(found) if subject.split()[-1].isdigit()}
+
+
 def one(proven: ProvenClose, relation: str, where: str) -> dict[str, Any]:
     row, *_ = proven.rows(relation, where)
     return row
@@ -59,7 +64,7 @@ def test_an_action_that_is_lost_or_invented_is_named(proven: ProvenClose, kind: 
 def test_an_applied_action_without_effect_is_named(proven: ProvenClose, kind: str) -> None:
     """Its items are somewhere else than it says: on their own, or matched with one another again."""
     where = "is_unlinked and is_strong_key_barred" if kind == "unlink" else f"manual_rule_id = 'manual_{kind}'"
-    assert ("actions_take_effect", kind) in checks(proven.delete(DECIDED, one(proven, DECIDED, where)))
+    assert ("actions_take_effect", kind) in without_effect(proven.delete(DECIDED, one(proven, DECIDED, where)))
 
 
 @pytest.mark.parametrize(("kind", "check"), [("force", "matched_to_zero"), ("exclude", "clearing")])
@@ -71,7 +76,7 @@ def test_a_difference_that_is_accepted_all_the_same_is_named(proven: ProvenClose
 
 def test_a_match_that_is_taken_apart_by_half_is_named(proven: ProvenClose) -> None:
     reopened = one(proven, ITEMS, "is_unlinked and carried_break_code is null and is_carried")
-    assert ("actions_take_effect", "unlink") in checks(proven.delete(ITEMS, reopened))
+    assert ("actions_take_effect", "unlink") in without_effect(proven.delete(ITEMS, reopened))
     assert "explained" in {finding.check for finding in proven.delete(ITEMS, reopened)}
     half = one(proven, JUDGED, "kind = 'unlink' and refusal like '%are named%'")
     found = proven.change(JUDGED, half, outcome="applied", refusal=None, matched_close_id=1)

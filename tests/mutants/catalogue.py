@@ -122,8 +122,8 @@ MUTANTS = (
     ),
     Mutant(
         "a pool needs no second side", MATCHES,
-        "and (key_column <> 'pool_key' or left_count * right_count > 0) then 'paired'",
-        "then 'paired'",
+        "key_column <> 'pool_key' and has_others",
+        "has_others",
     ),
     Mutant(
         "the days of an account may be repeats", MATCHES,

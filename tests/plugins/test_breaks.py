@@ -36,6 +36,7 @@ VIEWS = """
         close_id bigint, break_id text, currency text, break_code text, severity text, owner text, reconciliation text,
         source_references text, left_minor bigint, right_minor bigint, clearing_minor bigint,
         age_business_days integer, first_seen_business_date date, reporting_exposure_minor bigint);
+    create table published.deferred_events (close_id bigint, event_date date);
     create table published.break_actions (
         close_id bigint, business_date date, action_id bigint, outcome text, refusal text);
     do $$
@@ -360,8 +361,8 @@ def test_actions_are_append_only_for_everyone(books: Books) -> None:
 
 def test_only_a_controller_decides_and_only_the_loader_hands_to_a_close(books: Books, cluster: Cluster) -> None:
     enters = (
-        "insert into ops.break_actions (book, kind, item_keys, reason, actor, as_of) "
-        "values ('global', 'comment', '{a}', 'x', 'ana', now())"
+        "insert into ops.break_actions (book, kind, item_keys, reason, actor) "
+        "values ('global', 'comment', '{a}', 'x', 'ana')"
     )
     hands = "insert into ops.close_actions (close_id, action_id) values (1, 1)"
     act(books.connection, "comment", "x", "ana", ["line:lone"])

@@ -158,7 +158,8 @@ final as (
     select
         actions.action_id,
         actions.kind,
-        actions.item_keys,
+        -- Each once, however often it was named.
+        array(select distinct unnest(actions.item_keys) order by 1) as item_keys,
         actions.owner,
         actions.reason,
         actions.actor,

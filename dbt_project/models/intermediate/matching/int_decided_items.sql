@@ -90,7 +90,9 @@ barred as (
     select
         mine.item_key,
         coalesce(bool_or(
-            others.strong_key = any ({{ named_keys('mine.strong_key') }}) or mine.strong_key = any ({{ named_keys('others.strong_key') }})
+            others.strong_key = mine.strong_key
+            or others.strong_key = any ({{ named_keys('mine.strong_key') }})
+            or mine.strong_key = any ({{ named_keys('others.strong_key') }})
         ), false) as is_strong_key_barred,
         coalesce(bool_or(others.weak_key = mine.weak_key), false) as is_weak_key_barred
     from left_apart as mine

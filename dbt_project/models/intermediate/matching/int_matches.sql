@@ -5,7 +5,7 @@
 {%- set passes = [1, 2, 3] %}
 {%- set signed = "case items.side when 'left' then items.amount_minor else -items.amount_minor end" %}
 {%- set is_correction = 'items.correction_reason is not null' %}
-{%- set carried_on = 'item_key, reconciliation, side, amount_minor, currency, value_date, calendar, clearing_account, strong_key, weak_key, pool_key' %}
+{%- set carried_on = 'item_key, reconciliation, side, amount_minor, currency, value_date, calendar, clearing_account, strong_key, weak_key, pool_key, is_unlinked' %}
 
 with
 
@@ -75,6 +75,7 @@ judged_0 as (
     select
         items.item_key, items.reconciliation, items.side, items.amount_minor, items.currency, items.value_date, items.calendar,
         items.clearing_account, coalesce(merged.merged_key, items.strong_key) as strong_key, items.weak_key, items.pool_key,
+        items.is_unlinked,
         coalesce(items.manual_rule_id, 'corrected') as rule_id,
         coalesce(
             items.manual_group_id,
@@ -128,6 +129,7 @@ grouped_{{ pass }} as (
         sum(amount_minor) filter (where side = 'left') over same_key as left_minor,
         sum(amount_minor) filter (where side = 'right') over same_key as right_minor,
         min(currency) over same_key = max(currency) over same_key as is_one_currency,
+        bool_or(is_unlinked is not true) over same_key as has_others,
         row_number() over (partition by key_value, side, amount_minor order by value_date, item_key) as twin_rank
     from keyed_{{ pass }}
     where key_value is not null
@@ -185,10 +187,10 @@ judged_{{ pass }} as (
         rule_id || ':' || md5(key_value || coalesce('|' || pair_key, '')) as group_id,
         case
             -- A side without items comes to nothing: what is taken back among our own agrees with that. Of a pool it would
-            -- hide payouts that never came.
+            -- hide payouts that never came, and of nothing but what people took apart it would undo that.
             when pairing = 'group_total' then case
                 when is_one_currency and left_count + right_count > 1 and coalesce(left_minor, 0) = coalesce(right_minor, 0)
-                    and (key_column <> 'pool_key' or left_count * right_count > 0) then 'paired'
+                    and (left_count * right_count > 0 or key_column <> 'pool_key' and has_others) then 'paired'
             end
             when left_count = 0 or right_count = 0 then null
             when pairing = 'unique' then case when is_only_choice then 'paired' when pair_key is not null then 'ambiguous' end

@@ -334,6 +334,11 @@ decided as (
     group by coalesce(close_actions.kind, actions.kind)
 ),
 
+group_sizes as (
+    select group_id, count(*) as item_count from items where group_id is not null group by group_id
+),
+
+-- What was taken apart may meet again where others join it: never one side the other, and never by itself.
 moved as (
     select
         actions.action_id,
@@ -341,7 +346,12 @@ moved as (
         wanted.item_key,
         case actions.kind
             when 'unlink' then items.item_key is not null
-                and (items.group_id is null or count(*) over (partition by actions.action_id, items.group_id) = 1)
+                and (
+                    items.group_id is null
+                    or count(*) over same_group = 1
+                    or min(items.side) over same_group = max(items.side) over same_group
+                    and count(*) over same_group < group_sizes.item_count
+                )
             else items.group_id = 'manual:' || actions.action_id
                 and case actions.kind
                     when 'link' then items.status in ('matched', 'open')
@@ -352,17 +362,23 @@ moved as (
     from actions
     cross join unnest(actions.item_keys) as wanted (item_key)
     left join items on wanted.item_key = items.item_key
+    left join group_sizes on items.group_id = group_sizes.group_id
     where actions.outcome = 'applied' and actions.kind in ('link', 'unlink', 'force', 'exclude')
+    window same_group as (partition by actions.action_id, items.group_id)
 ),
 
+-- One line a kind; an action without effect has a line of its own, so that people sign for this one and no other.
 acted_upon as (
     select
         {{ proof_line(
-            'actions_take_effect', 'kind', "'XXX'", 'count(*)', 'count(*) filter (where is_done)', '0', '0',
+            'actions_take_effect', "kind || coalesce(' ' || failed_id, '')", "'XXX'", 'count(*)', 'count(*) filter (where is_done)', '0', '0',
             "string_agg('action ' || action_id || ': ' || item_key, ', ' order by action_id, item_key) filter (where is_done is not true)"
         ) }}
-    from moved
-    group by kind
+    from (
+        select *, case when bool_or(is_done is not true) over (partition by action_id) then action_id end as failed_id
+        from moved
+    ) as judged
+    group by kind, failed_id
 ),
 
 final as (

@@ -17,6 +17,7 @@ SHARED = {
     "books": (
         "tests/dbt", "tests/faults/test_close_faults.py", "tests/faults/test_failed_close.py",
         "tests/faults/test_proof_can_fail.py", "tests/faults/test_proof_of_actions.py",
+        "tests/faults/test_signed_exceptions.py", "tests/faults/test_locked_periods.py",
     ),
     # The ports that `make run` takes when nobody names others.
     "default ports": (

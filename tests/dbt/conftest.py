@@ -19,7 +19,7 @@ RESTATED_DAY = given.CLOSES[1]
 # Fixtures belong to a folder, and two folders use these: what they make is kept with the session.
 _WAREHOUSE = pytest.StashKey[Warehouse]()
 _TOLD = pytest.StashKey[Told]()
-_WORLDS = pytest.StashKey[dict[tuple[int, int], World]]()
+_WORLD = pytest.StashKey[World]()
 
 
 @pytest.fixture(scope="session")
@@ -54,20 +54,9 @@ def told(request: pytest.FixtureRequest, deployed: Warehouse, tmp_path_factory: 
 @pytest.fixture(scope="session")
 def world(request: pytest.FixtureRequest, deployed: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> World:
     """The small sandbox after the four closes of `make run`."""
-    return played(request, deployed, tmp_path_factory, *SMALL)
-
-
-def played(
-    request: pytest.FixtureRequest,
-    deployed: Warehouse,
-    tmp_path_factory: pytest.TempPathFactory,
-    payments_per_day: int,
-    seed: int,
-) -> World:
-    """A sandbox of this size and seed after its four closes; played once a session."""
-    worlds = request.config.stash.setdefault(_WORLDS, {})
-    if (payments_per_day, seed) not in worlds:
-        made = World(deployed, tmp_path_factory.mktemp("world"), payments_per_day, seed)
-        made.play(keep=FAULTY_DAYS if (payments_per_day, seed) == SMALL else ())
-        worlds[payments_per_day, seed] = made
-    return worlds[payments_per_day, seed]
+    stash = request.config.stash
+    if _WORLD not in stash:
+        made = World(deployed, tmp_path_factory.mktemp("world"), *SMALL)
+        made.play(keep=FAULTY_DAYS)
+        stash[_WORLD] = made
+    return stash[_WORLD]

@@ -1,4 +1,7 @@
-"""Every planted item ends as an open break with the code the sandbox's truth says, and nothing else is open."""
+"""Every planted item ends as an open break with the code the sandbox's truth says, and nothing else is open.
+
+Other seeds, sizes and worlds: `make bench-match`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,7 @@ import csv
 from collections import Counter
 from datetime import date
 
-import pytest
-
-from tests.dbt.conftest import played
-from tests.dbt.worlds import CLOSES, Warehouse, World
+from tests.dbt.worlds import CLOSES, World
 from tieout import sandbox
 
 # Trouble that leaves no item open: of files, and of what matches after all.
@@ -19,12 +19,6 @@ WITHOUT_ITEMS = {
 }  # fmt: skip
 
 Item = tuple[str, str, str, str, int, str]
-
-
-@pytest.fixture(scope="module", params=[(60, 1), (120, 5)], ids=["60 a day, seed 1", "120 a day, seed 5"])
-def closed(request: pytest.FixtureRequest, deployed: Warehouse, tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Worlds of two sizes and seeds, each after its four closes."""
-    return played(request, deployed, tmp_path_factory, *request.param)
 
 
 def planted(world: World) -> list[dict[str, str]]:
@@ -63,13 +57,13 @@ def scores(wanted: Counter[Item], found: Counter[Item]) -> dict[str, tuple[int, 
     }
 
 
-def test_the_register_is_the_truth_at_every_close(closed: World) -> None:
+def test_the_register_is_the_truth_at_every_close(world: World) -> None:
     assert list(CLOSES) == sandbox.CLOSES, "of accounts that agree in total, the truth knows only the sandbox's closes"
     differences = []
     totals: Counter[str] = Counter()
     hits: Counter[tuple[str, str]] = Counter()
     for day in CLOSES:
-        wanted, found = wanted_at(closed, day), found_at(closed, day)
+        wanted, found = wanted_at(world, day), found_at(world, day)
         assert wanted, f"the truth knows nothing open at {day}: this test would prove nothing"
         differences += [f"{day} missing {item}" for item in sorted((wanted - found).elements())]
         differences += [f"{day} unplanted {item}" for item in sorted((found - wanted).elements())]
@@ -84,34 +78,34 @@ def test_the_register_is_the_truth_at_every_close(closed: World) -> None:
     assert differences == []
 
 
-def test_every_kind_is_planted_and_shown(closed: World) -> None:
-    shown = {r["kind"] for r in planted(closed) if any(r["opens_on"] <= day.isoformat() for day in CLOSES)}
+def test_every_kind_is_planted_and_shown(world: World) -> None:
+    shown = {r["kind"] for r in planted(world) if any(r["opens_on"] <= day.isoformat() for day in CLOSES)}
     assert shown == sandbox.KINDS.keys() - WITHOUT_ITEMS
 
 
-def test_nothing_is_unexplained(closed: World) -> None:
-    assert closed.query("select distinct business_date from published.proof_items order by 1") == [(d,) for d in CLOSES]
-    assert closed.query("select distinct business_date from published.proof_clearing order by 1") == [
+def test_nothing_is_unexplained(world: World) -> None:
+    assert world.query("select distinct business_date from published.proof_items order by 1") == [(d,) for d in CLOSES]
+    assert world.query("select distinct business_date from published.proof_clearing order by 1") == [
         (d,) for d in CLOSES
     ]
     for proof in ("proof_items", "proof_clearing"):
         assert (
-            closed.query(f"select business_date, check_name, subject from published.{proof} where not is_proven") == []
+            world.query(f"select business_date, check_name, subject from published.{proof} where not is_proven") == []
         )
 
 
-def test_each_pair_of_sides_stands_in_the_register_once(closed: World) -> None:
+def test_each_pair_of_sides_stands_in_the_register_once(world: World) -> None:
     """The register counts each open item in exactly one break."""
-    assert closed.query(
+    assert world.query(
         "select business_date, sum(item_count) from published.break_register group by 1 order by 1"
-    ) == closed.query(
+    ) == world.query(
         "select business_date, count(*) from published.reconciliation_items where status = 'open' group by 1 order by 1"
     )
 
 
-def test_trouble_with_files_has_its_outcome(closed: World) -> None:
+def test_trouble_with_files_has_its_outcome(world: World) -> None:
     """The broken file is quarantined with its reason; its whole successor and the file sent twice load once."""
-    quarantined = closed.query("select name, reason from ops.files where status = 'quarantined'")
+    quarantined = world.query("select name, reason from ops.files where status = 'quarantined'")
     assert len(quarantined) == 1, quarantined
     assert "acct_us" in quarantined[0][0]
-    assert closed.query("select count(*) - count(distinct sha256) from ops.files") == [(0,)]
+    assert world.query("select count(*) - count(distinct sha256) from ops.files") == [(0,)]

@@ -89,7 +89,8 @@ def _staged(
 
 
 # Of rows that come again, so many kinds are tried; `make faults` tries more.
-MOST_AGAIN = 20 if os.environ.get("TIEOUT_FAULTS") == "long" else 5
+IS_LONG = os.environ.get("TIEOUT_FAULTS") == "long"
+MOST_AGAIN = 20 if IS_LONG else 5
 AMOUNT = {"amount_minor": "currency"}
 LINE = {"gross_minor": "gross_currency", "fee_minor": "net_currency", "net_minor": "net_currency"}
 SOLD_AND_BOUGHT = {"sell_amount_minor": "sell_currency", "buy_amount_minor": "buy_currency"}
@@ -99,7 +100,7 @@ EVENTS = Layer(
     "intermediate.int_events", ("event_type", "model"),
     {"gross_minor": "gross_currency", "net_minor": "net_currency", "fee_minor": "net_currency"},
     frozenset({"staging_to_events", "clearing", "bank_balance", "balanced_entries"}), _of_event, "event_key",
-    most=40,
+    most=40 if IS_LONG else 20,
 )  # fmt: skip
 ITEMS = Layer(
     "intermediate.int_items", ("reconciliation", "side", "is_carried", "exclusion_reason"),
@@ -132,11 +133,11 @@ LAYERS = [
     replace(EVENTS, day=OPENING),
     Layer(
         "accounting.journal_proposed", ("event_type", "leg_no"), AMOUNT,
-        frozenset({"balanced_entries"}), lambda row: {row["entry_key"]}, "leg_no", most=80,
+        frozenset({"balanced_entries"}), lambda row: {row["entry_key"]}, "leg_no", most=80 if IS_LONG else 30,
     ),
     Layer(
         "accounting.trial_balance", ("account", "currency"), {"balance_minor": "currency"},
-        frozenset({"rolled_forward"}), lambda row: {row["account"]}, "account", most=80,
+        frozenset({"rolled_forward"}), lambda row: {row["account"]}, "account", most=80 if IS_LONG else 12,
     ),
     # What comes for the second time: changed, unchanged, gone.
     replace(_raw("settlement_lines", ("is_deleted",), LINE), day=RESTATED_DAY),

@@ -16,7 +16,7 @@ EVENING = 21 * 3600
 BATCH_PAYOUT = "batch_payout"
 PAIRED = ("twins", "merged", "merged_unnamed")
 # Days after its booking on which a batch without payout is not yet overdue.
-BATCH_WAITS_DAYS = 3
+BATCH_WAITS_BUSINESS_DAYS = 3
 
 
 class Reports:
@@ -116,8 +116,8 @@ class Reports:
             )
         reference = f"{account[0]}:{account[1]}:{batch}:{currency}"
         booked = max(line.row["booked_at"].date() for line in lines)
-        overdue = next((n for n, at_day in enumerate(stage.days.closes) if (at_day - booked).days > BATCH_WAITS_DAYS),
-                       stage.plan.closes)  # fmt: skip
+        due = stage.days.add(booked, BATCH_WAITS_BUSINESS_DAYS, currency)
+        overdue = next((n for n, at_day in enumerate(stage.days.closes) if at_day > due), stage.plan.closes)
         overdue = max(overdue, close)
         batch_left = (fault, BATCH_PAYOUT, "left", reference)
         if fault == "no_payout":

@@ -28,19 +28,67 @@
 {#
   The rows of some keys that this close knows, key by key through the index, so that the cost follows the day and not
   the history: `offset 0` keeps the planner from reading the whole table instead, which looks cheaper on any one day.
-  `wanted` is a relation, CTE or subquery that has each key once.
+  `wanted` is a relation, CTE or subquery that has each key once; `condition` says which rows the index has.
 #}
-{% macro known_rows(source_name, table_name, key, wanted, columns=['*']) %}
+{% macro known_rows(source_name, table_name, key, wanted, columns=['*'], condition=none) %}
     select {% for column in columns %}raw_rows.{{ column }}, {% endfor %}visible.is_consumed_now
     from {{ wanted }} as wanted
     cross join lateral (
         select *
         from {{ source(source_name, table_name) }} as found
         where {% for column in key %}found.{{ column }} = wanted.{{ column }}{{ ' and ' if not loop.last }}{% endfor %}
+        {%- if condition %}
+        and ({{ condition }})
+        {%- endif %}
 
         offset 0
     ) as raw_rows
     inner join {{ ref('stg_visible_batches') }} as visible on raw_rows.batch_id = visible.batch_id
+{% endmacro %}
+
+{#
+  Lines of a table of files that no document leads to the other versions of, by what the source declares; the index of
+  raw has no others. While dbt parses there are no declarations yet.
+#}
+{% macro without_document(table_name) -%}
+    {%- set source_id = 'source.' ~ project_name ~ '.files.' ~ table_name -%}
+    {%- set ids = graph.sources[source_id].config.meta.get('lines_with_ids') if execute else [] -%}
+    document_no is null {%- if ids %} or processor in ('{{ ids | join("', '") }}'){% endif %}
+{%- endmacro %}
+
+{#
+  What stood before this close of the lines it consumes. The earlier versions of a line are in the earlier deliveries of
+  its document, which are read whole: most documents have none, so that most lines are looked up nowhere. Lines with an
+  id of their own, and those of no document, are asked for one by one.
+#}
+{% macro earlier_lines(table_name, columns) %}
+    {%- set without_document = without_document(table_name) %}
+    select *
+    from ({{ known_rows(
+        'files', table_name, ['row_key'], '(select distinct row_key from consumed where ' ~ without_document ~ ')',
+        columns, without_document
+    ) }}) as known
+    where not is_consumed_now
+    union all
+    select {% for column in columns %}raw_rows.{{ column }}, {% endfor %}false as is_consumed_now
+    from (
+        select distinct visible.batch_id
+        from (select distinct file_id, document_no from consumed where document_no is not null) as delivered
+        inner join {{ source('ops', 'documents') }} as documents
+            on delivered.file_id = documents.file_id and delivered.document_no = documents.document_no
+        inner join {{ source('ops', 'documents') }} as deliveries
+            on documents.kind = deliveries.kind and documents.identity = deliveries.identity
+        inner join {{ source('ops', 'batches') }} as batches
+            on deliveries.file_id = batches.file_id and batches.table_name = '{{ table_name }}'
+        inner join {{ ref('stg_visible_batches') }} as visible
+            on batches.batch_id = visible.batch_id and not visible.is_consumed_now
+    ) as earlier
+    cross join lateral (
+        select * from {{ source('files', table_name) }} as found where found.batch_id = earlier.batch_id offset 0
+    ) as raw_rows
+    inner join (
+        select distinct row_key from consumed where not ({{ without_document }})
+    ) as wanted on raw_rows.row_key = wanted.row_key
 {% endmacro %}
 
 {#
@@ -55,13 +103,15 @@
   and each occurrence has versions of its own.
   `part_of`: the column that says what a row is part of. A version that is part of something stands before those that
   are part of nothing, whichever arrived later, until a tombstone ends it: one that was part of the same.
+  `earlier`: SQL of what stood before, where it is not looked up by key.
 #}
-{% macro consumed_versions(source_name, table_name, key, prior_columns, standing='false', columns=['*'], told_apart_by=none, part_of=none) %}
+{% macro consumed_versions(source_name, table_name, key, prior_columns, standing='false', columns=['*'], told_apart_by=none, part_of=none, earlier=none) %}
     {#- Named here because dbt learns what a model stands on while it parses, when there is no close and no parent. #}
     {%- do ref('stg_visible_batches') %}
     {%- do source(source_name, table_name) %}
     {%- set keys = key | join(', ') %}
     {%- set thing = keys ~ (', occurrence' if told_apart_by else '') %}
+    {%- set looked_up = known_rows(source_name, table_name, key, '(select distinct ' ~ keys ~ ' from consumed)', columns) %}
     select *
     from (
         with
@@ -70,18 +120,12 @@
             {{ consumed_rows(source_name, table_name, columns) }}
         ),
 
-        wanted as (
-            select distinct {{ keys }} from consumed
-        ),
-
         known as (
             select consumed.*, true as is_consumed_now
             from consumed
             {%- if var('parent_close_id') | int != 0 %}
             union all
-            select *
-            from ({{ known_rows(source_name, table_name, key, 'wanted', columns) }}) as earlier
-            where not is_consumed_now
+            {{ earlier or 'select * from (' ~ looked_up ~ ') as earlier where not is_consumed_now' }}
             {%- endif %}
         ),
 
@@ -144,10 +188,12 @@
 {#
   The same for a table of files, whose lines are versions of one another by row_key and occurrence. Lines that are
   there count before tombstones, so that a repeated line that vanished once is taken back once. `columns` leaves out
-  the record: nothing here reads it, and it would be sorted along.
+  the record: nothing here reads it, and it would be sorted along. `by_document`: earlier versions are found by it.
 #}
-{% macro consumed_line_versions(table_name, columns, amounts, texts=[], part_of=none) %}
+{% macro consumed_line_versions(table_name, columns, amounts, texts=[], part_of=none, by_document=false) %}
     {%- set priors = amounts + texts + (['batch_id', part_of] if part_of else []) %}
+    {%- set taken = ['batch_id', 'is_deleted', 'row_key'] + columns %}
+    {%- set earlier = earlier_lines(table_name, taken) if by_document else none %}
     select *, {{ version_reason(amounts, part_of) }} as version_reason
     from (
         select
@@ -158,7 +204,7 @@
         from (
             {{ consumed_versions(
                 'files', table_name, ['row_key'], priors, amounts | join(' <> 0 or ') ~ ' <> 0',
-                ['batch_id', 'is_deleted', 'row_key'] + columns, 'is_deleted, abs(line_no)', part_of
+                taken, 'is_deleted, abs(line_no)', part_of, earlier
             ) }}
         ) as versions
     ) as compared

@@ -29,6 +29,8 @@ BATCH_ID = "batch_id"
 # True on a row that says its key is gone at the source, or its line from a new version of the file.
 IS_DELETED = "is_deleted"
 FILE_ID = "file_id"
+# What a line of a file is part of, and whose it is.
+DOCUMENT_NO, PROCESSOR = "document_no", "processor"
 # A deletion that leaves no sign at the source stands in the books for so long at most.
 SWEEP_EVERY_DAYS = 7.0
 HOURS = {"minute": 1 / 60, "hour": 1.0, "day": 24.0}
@@ -65,10 +67,12 @@ class Table:
     ``amounts`` maps each amount column (integer minor units) to the column that holds its ISO currency.
     The SLAs are hours: since the last load (warn, error) and since the newest content; None where none is declared.
     ``connection``, ``source_schema`` and ``mode`` are None for files. ``version_key`` tells which rows are versions
-    of the same thing: the key, unless a table of files says otherwise. ``immutable`` are the columns that never change
-    for a key: if one does, the key was used again. All of them are in a table of mode append. A snapshot table is
-    compared whole after so many days at the latest; a run that finds more than ``deletions_max`` rows gone refuses the
-    table, None for a share of its rows.
+    of the same thing: the key, unless a table of files says otherwise. ``lines_with_ids`` are the processors whose
+    lines have an id of their own and are versions of one another in whatever document; those of all others are so
+    within their document, which leads to them. It is None where every line is found by its version key.
+    ``immutable`` are the columns that never change for a key: if one does, the key was used again. All of them are in
+    a table of mode append. A snapshot table is compared whole after so many days at the latest; a run that finds more
+    than ``deletions_max`` rows gone refuses the table, None for a share of its rows.
     """
 
     source: str
@@ -92,6 +96,7 @@ class Table:
     content_sla_hours: float | None
     sweep_every_days: float = SWEEP_EVERY_DAYS
     deletions_max: int | None = None
+    lines_with_ids: tuple[str, ...] | None = None
 
     def __hash__(self) -> int:
         return hash((self.source, self.name))
@@ -209,9 +214,9 @@ def ensure_raw_tables(connection: Connection, registry: Registry) -> list[str]:
     """Create ``raw.<table>`` for every declared table, and add columns declared since; commit.
 
     A table gets ``batch_id`` and ``is_deleted`` first, the declared columns, and indexes on ``(batch_id)`` and
-    ``(version_key..., batch_id)``, or a hash index on the digest that is the version key of a table of files. Running
-    it again changes nothing: a table keeps the indexes that it was made with. An added column is nullable: older
-    batches lack it.
+    ``(version_key..., batch_id)``, or a hash index on the digest that is the version key of a table of files, of the
+    lines that no document leads to. Running it again changes nothing: a table keeps the indexes that it was made with.
+    An added column is nullable: older batches lack it.
 
     :returns: what was done, one line each.
     :raises RegistryError: a raw column is no longer declared, or with another type; nothing is changed then.
@@ -266,12 +271,24 @@ def _creation(table: Table) -> Iterator[tuple[str, sql.Composable]]:
     first, *others = table.version_key
     hashed = table.kind == "file" and not others and table.column(first).data_type == "text"
     versions = ("hash", table.version_key) if hashed else ("btree", (*table.version_key, BATCH_ID))
-    for method, names in (("btree", (BATCH_ID,)), versions):
+    for (method, names), condition in ((("btree", (BATCH_ID,)), None), (versions, _without_document(table))):
         keys = sql.SQL(", ").join(map(sql.Identifier, names))
+        only = sql.SQL(" where {}").format(condition) if condition else sql.SQL("")
         yield (
             f"indexed {RAW_SCHEMA}.{table.raw_table}",
-            sql.SQL("create index on {} using {} ({})").format(target, sql.SQL(method), keys),
+            sql.SQL("create index on {} using {} ({}){}").format(target, sql.SQL(method), keys, only),
         )
+
+
+def _without_document(table: Table) -> sql.Composable | None:
+    """Which rows no document leads to the other versions of; the dbt macro ``without_document`` asks by the same."""
+    if table.lines_with_ids is None:
+        return None
+    alone = sql.SQL("{} is null").format(sql.Identifier(DOCUMENT_NO))
+    if not table.lines_with_ids:
+        return alone
+    processors = sql.SQL(", ").join(map(sql.Literal, table.lines_with_ids))
+    return sql.SQL("{} or {} in ({})").format(alone, sql.Identifier(PROCESSOR), processors)
 
 
 def _alterations(cursor: Any, table: Table, present: dict[str, str]) -> list[tuple[str, sql.Composable]]:
@@ -349,7 +366,9 @@ def _read_table(where: str, source: str, entry: dict[str, Any], inherited: dict[
     key, amounts = tuple(meta["key"]), dict(meta.get("amounts") or {})
     version_key = tuple(meta.get("version_key") or key)
     immutable = tuple(by_name) if meta.get("mode") == "append" else tuple(meta.get("immutable") or ())
-    for name in (*key, *version_key, *immutable, meta["cursor"], *amounts, *amounts.values()):
+    with_ids = None if meta.get("lines_with_ids") is None else tuple(map(str, meta["lines_with_ids"]))
+    asked = () if with_ids is None else (FILE_ID, DOCUMENT_NO, PROCESSOR)
+    for name in (*key, *version_key, *immutable, meta["cursor"], *amounts, *amounts.values(), *asked):
         if name not in by_name:
             raise RegistryError(f"{where}: meta names {name}, which is no declared column")
     for name in (*key, *version_key):
@@ -395,6 +414,7 @@ def _read_table(where: str, source: str, entry: dict[str, Any], inherited: dict[
         content_sla_hours=None if content_sla is None else float(content_sla),
         sweep_every_days=_number(meta.get("sweep_every_days", SWEEP_EVERY_DAYS), f"{where}: meta.sweep_every_days"),
         deletions_max=None if deletions_max is None else int(_number(deletions_max, f"{where}: meta.deletions_max")),
+        lines_with_ids=with_ids,
     )
 
 

@@ -271,7 +271,11 @@ def test_versions_of_a_file_are_found_by_their_digest(cluster: Cluster, database
         indexes: dict[str, list[str]] = {}
         for table, definition in cursor.fetchall():
             indexes.setdefault(table, []).append(definition)
-    assert indexes["settlement_lines"] == ["btree (batch_id)", "hash (row_key)"]
+    assert indexes["bank_entries"] == ["btree (batch_id)", "hash (row_key)"]
+    # Lines of a document are found by it: no line of most reports has an entry here, which would cost half of its COPY.
+    assert indexes["settlement_lines"] == [
+        "btree (batch_id)", "hash (row_key) WHERE ((document_no IS NULL) OR (processor = 'stripe'::text))"
+    ]  # fmt: skip
     assert indexes["fx_rates"][0] == "btree (batch_id)"
     assert indexes["fx_rates"][1].startswith("btree (rate_source")
 

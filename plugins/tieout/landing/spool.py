@@ -27,8 +27,9 @@ from tieout.landing.binary import HEAD, TAIL, BinaryRows, UnstorableValue
 from tieout.landing.free_text import FreeText
 from tieout.sources import Table
 
-CHUNK_BYTES = 1 << 20
-PIECES_WAITING = 4
+# After each piece COPY's thread waits for the reader's to let go of the interpreter: few and large ones cost the least.
+CHUNK_BYTES = 4 << 20
+PIECES_WAITING = 2
 SPOOL_BUFFER_BYTES = 1 << 18
 # Stands before each spooled block: how many bytes it has.
 BLOCK_SIZE = struct.Struct("=q")

@@ -14,7 +14,7 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from tests.bench.match.days import ONE_DAY, at
-from tests.bench.match.delivery import key_hash, totals
+from tests.bench.match.delivery import File, key_hash, totals
 from tests.bench.match.events import Row
 from tests.bench.match.world import Delivery
 from tieout.sources import Table, load_registry
@@ -52,9 +52,22 @@ class Loader:
                  file.origin_account, file.content_date, end),
             )  # fmt: skip
             ((file_id,),) = cursor.fetchall()
+            if "settlement_lines" in file.tables:
+                self._document(cursor, file, file_id)
             for table, rows in file.tables.items():
                 count += self._batch(cursor, "files", table, rows, (None, None), file_id, end)
         return count
+
+    def _document(self, cursor: Cursor, file: File, file_id: int) -> None:
+        """Enter a report, as the version that stands from now on."""
+        identity = f"{file.origin}|{file.origin_account}|{file.content_date}"
+        cursor.execute(
+            "with earlier as (update ops.documents set superseded_by = %(file)s "
+            "where kind = 'settlement_batch' and identity = %(identity)s and superseded_by is null returning version) "
+            "insert into ops.documents (kind, identity, version, file_id, document_no) "
+            "select 'settlement_batch', %(identity)s, coalesce(max(version), 0) + 1, %(file)s, 1 from earlier",
+            {"file": file_id, "identity": identity},
+        )
 
     def _batch(
         self, cursor: Cursor, source: str, table: str, rows: Sequence[Row],

@@ -7,7 +7,12 @@ import io
 import json
 from typing import Any
 
+import pyarrow as pa
 import pytest
+
+from tests.plugins.files.conftest import FIXTURES
+from tieout.files import proof
+from tieout.sources import load_registry
 
 LINES = ["adyen.csv", "stripe.csv", "paypal.csv", "checkout_breakdown.csv", "trustly.csv", "adyen_accounting.csv"]
 BANK_FILES = ["camt053.xml", "mt940.sta", "bai2.bai"]
@@ -69,6 +74,25 @@ def test_a_line_of_another_batch_is_another_line_of_another_document(read: Any, 
     assert [(document.identity, document.number) for document in outcome.reading.documents] == [
         ("adyen|ShopEU|42|EUR", 1), ("adyen|ShopEU|43|EUR", 2),
     ]  # fmt: skip
+
+
+def test_lines_with_ids_of_their_own_are_those_of_the_processors_declared(
+    read: Any, fixture_bytes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only those are looked up by their key: lines of all others would be taken for new in another document."""
+    with_ids: set[str] = set()
+    keys_of = proof.row_keys
+
+    def noting(table: str, block: pa.RecordBatch, documents: Any, alone: Any = None, known_by: Any = None) -> list[str]:
+        if known_by is not None and known_by.null_count < len(known_by):
+            with_ids.update(block["processor"].filter(known_by.is_valid()).to_pylist())
+        return keys_of(table, block, documents, alone, known_by)
+
+    monkeypatch.setattr(proof, "row_keys", noting)
+    for fixture in FIXTURES.iterdir():
+        read(fixture_bytes(fixture.name))
+    declared = load_registry().source("files").tables[0].lines_with_ids
+    assert tuple(with_ids) == declared == ("stripe",)
 
 
 def test_a_line_of_no_batch_is_in_no_document(read: Any, fixture_text: Any) -> None:

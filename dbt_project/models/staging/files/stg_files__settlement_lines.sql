@@ -9,7 +9,8 @@ with
 consumed as (
     -- A report from before a line's payout may arrive after the one that has it: it takes nothing out of its batch.
     {{ consumed_line_versions(
-        'settlement_lines', columns, ['gross_minor', 'fee_minor', 'net_minor'], part_of='batch_reference'
+        'settlement_lines', columns, ['gross_minor', 'fee_minor', 'net_minor'], part_of='batch_reference',
+        by_document=true
     ) }}
 ),
 

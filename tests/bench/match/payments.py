@@ -501,7 +501,9 @@ class Payments:
         lower = sale.amount_minor - sale.amount_minor // 9
         change = min(capture.known + 1, stage.plan.closes)
         stage.change_capture(capture, lower, change)
-        line = self._line(capture, gross=lower)
+        # Where the weekend is another one than the book's, the line would come at the capture's own close.
+        booked = max(stage.expected(day, sale.route), stage.days.closes[min(change, stage.plan.closes - 1)])
+        line = self._line(capture, gross=lower, booked=booked)
         seen = max(stage.report(line), change)
         stage.waits(kind, capture, seen)
         difference = capture._replace(amount_minor=lower - sale.amount_minor)

@@ -466,6 +466,16 @@ MUTANTS = (
         "{{ reference }}",
     ),
     Mutant(
+        "versions: a document has no earlier deliveries", CLOSE,
+        "on documents.kind = deliveries.kind and documents.identity = deliveries.identity",
+        "on documents.file_id = deliveries.file_id",
+    ),
+    Mutant(
+        "versions: a line with an id of its own is one of its document", CLOSE,
+        "{%- if ids %} or processor in",
+        "{%- if false %} or processor in",
+    ),
+    Mutant(
         "versions: one equal amount is no change", CLOSE,
         "{%- set is_same %}{% for amount in amounts %}{{ amount }} = prior_{{ amount }}{{ ' and '",
         "{%- set is_same %}{% for amount in amounts %}{{ amount }} = prior_{{ amount }}{{ ' or '",

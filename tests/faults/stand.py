@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -145,12 +146,16 @@ Digest = dict[str, str]
 
 
 class Child:
-    """A load in a process of its own, armed with failpoints."""
+    """A load in a process of its own, armed with failpoints, with a folder for what it leaves when it is killed."""
 
     def __init__(self, code: str, arguments: list[str], failpoints: str, environment: dict[str, str]) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="tieout-child-")
         self.process = subprocess.Popen(
             [sys.executable, "-c", PRELUDE + code, *arguments],
-            env={**os.environ, VARIABLE: failpoints, "PYTHONPATH": str(ROOT / "plugins"), **environment},
+            env={
+                **os.environ, VARIABLE: failpoints, "PYTHONPATH": str(ROOT / "plugins"),
+                "TMPDIR": self._scratch.name, **environment,
+            },
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.said = ""
@@ -198,6 +203,7 @@ class Child:
         if self.process.poll() is None:
             self.process.kill()
             self.process.communicate()
+        self._scratch.cleanup()
 
 
 @dataclass

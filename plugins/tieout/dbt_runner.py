@@ -208,6 +208,8 @@ class DbtRunner:
             "--project-dir", str(self.project), "--profiles-dir", str(self.project),
             "--target-path", str(target), "--log-path", str(self.folder / "logs"),
             "--quiet", "--no-print", "--no-use-colors",
+            # It would write each statement down, which takes as long as many of them; failures are told by the results.
+            "--log-level-file", "none",
         ]  # fmt: skip
 
     @contextmanager
@@ -271,8 +273,19 @@ class DbtRunner:
                         view = sql.Identifier(schema, node.name)
                         cursor.execute(sql.SQL("create or replace view {} as {}").format(view, statement))
                         cursor.execute(sql.SQL("grant select on {} to reader, loader, controller").format(view))
+                        cursor.execute(_comments(view, node))
         finally:
             connection.close()
+
+
+def _comments(view: sql.Identifier, node: Any) -> sql.Composed:
+    """What the project says of a mart and its columns, for those who see no more than the view."""
+    comments = [sql.SQL("comment on view {} is {}").format(view, sql.Literal(node.description))]
+    comments += [
+        sql.SQL("comment on column {}.{} is {}").format(view, sql.Identifier(name), sql.Literal(column.description))
+        for name, column in node.columns.items()
+    ]
+    return sql.SQL("; ").join(comments)
 
 
 def _node_results(execution: Any) -> Iterator[NodeResult]:

@@ -89,6 +89,19 @@ def test_every_column_that_exists_is_described(deployed: Warehouse, models: list
     assert {m: existing[m] ^ columns for m, columns in described.items() if existing[m] != columns} == {}
 
 
+def test_readers_find_the_descriptions_on_the_views_they_see(deployed: Warehouse, models: list[Node]) -> None:
+    said = {(view, column): text for view, column, text in deployed.query(
+        "select c.relname, coalesce(a.attname, ''), d.description from pg_description d "
+        "join pg_class c on d.objoid = c.oid and c.relnamespace = 'published'::regnamespace "
+        "left join pg_attribute a on a.attrelid = c.oid and a.attnum = d.objsubid and a.attnum > 0"
+    )}  # fmt: skip
+    marts = [n for n in models if "published" in n["tags"]]
+    assert len(marts) > 10
+    expected = {(n["name"], ""): n["description"] for n in marts}
+    expected |= {(n["name"], c["name"]): c["description"] for n in marts for c in n["columns"].values()}
+    assert said == expected
+
+
 def test_every_seed_says_what_a_row_is_and_who_owns_it(manifest: dict[str, Any]) -> None:
     seeds = [node for node in manifest["nodes"].values() if node["resource_type"] == "seed"]
     assert len(seeds) > 10

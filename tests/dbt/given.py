@@ -458,6 +458,9 @@ def _line(name: str, row: dict[str, str], close_no: int) -> Row:
     document: tuple[Any, ...] = (filled["document"], filled["batch_reference"])
     if row.get("document") == "none":
         document, filled["document_no"] = ("none",), None
+    if row.get("document") == "id":
+        # A line with an id of its own is the same in whatever document, and no two files have one in common here.
+        document, filled["document"] = ("id",), f"{filled['file']} of {close_no}"
     filled["row_key"] = row_key(
         filled["processor"], filled["processor_account"], *document, currency, filled["net_currency"],
         filled["record_type"], filled["psp_reference"], filled["original_psp_reference"], filled["merchant_reference"],

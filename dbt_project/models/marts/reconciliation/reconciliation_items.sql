@@ -9,13 +9,14 @@
 {%- set carried_columns = carried_item_columns() %}
 {%- set earlier_columns = dict(carried_columns, close_id='bigint', group_id='text', ledger_date='date', reported_date='date') %}
 
+-- What is asked several times here is a table already: PostgreSQL would write it down once more.
 with
 
-items as (
+items as not materialized (
     select * from {{ ref('int_items') }}
 ),
 
-matches as (
+matches as not materialized (
     select * from {{ ref('int_matches') }}
 ),
 
@@ -43,7 +44,7 @@ batches as (
     select * from {{ source('ops', 'batches') }}
 ),
 
-expected_fees as (
+expected_fees as not materialized (
     select * from {{ ref('int_expected_fees') }}
 ),
 
@@ -59,28 +60,15 @@ earlier_items as (
     select * from {{ earlier_rows('closes', 'reconciliation_items', earlier_columns) }} as earlier
 ),
 
-pairs as (
-    select
-        group_id,
-        coalesce(sum(amount_minor) filter (where side = 'left'), 0) as left_minor,
-        coalesce(sum(amount_minor) filter (where side = 'right'), 0) as right_minor,
-        min(currency) = max(currency) as is_one_currency,
-        min(rule_id) as rule_id,
-        min(currency) as currency
-    from matches
-    where decision = 'paired'
-    group by group_id
-),
-
 -- Both sides of a pair see the same dates and the same fee difference, so both end with the same code.
 paired as (
     select
         matches.group_id,
-        pairs.left_minor,
-        pairs.right_minor,
-        pairs.is_one_currency,
-        pairs.rule_id,
-        pairs.currency,
+        coalesce(sum(matches.amount_minor) filter (where matches.side = 'left'), 0) as left_minor,
+        coalesce(sum(matches.amount_minor) filter (where matches.side = 'right'), 0) as right_minor,
+        min(matches.currency) = max(matches.currency) as is_one_currency,
+        min(matches.rule_id) as rule_id,
+        min(matches.currency) as currency,
         min(items.calendar) filter (where items.side = 'left') as left_calendar,
         min(items.value_date) filter (where items.side = 'left') as left_date,
         max(items.expected_date) filter (where items.side = 'left') as expected_date,
@@ -104,13 +92,12 @@ paired as (
             and expected_fees.expected_fee_minor is null
         ) as has_uncontracted_fee
     from matches
-    inner join pairs on matches.group_id = pairs.group_id
     inner join items on matches.item_key = items.item_key
     inner join kinds on items.reconciliation = kinds.reconciliation
     left join batches on items.batch_id = batches.batch_id
     left join expected_fees on items.item_key = expected_fees.item_key
     where matches.decision = 'paired'
-    group by matches.group_id, pairs.left_minor, pairs.right_minor, pairs.is_one_currency, pairs.rule_id, pairs.currency
+    group by matches.group_id
 ),
 
 -- What a rule tolerates in the pair's currency; of an absolute and a relative tolerance the larger counts. Days are business

@@ -306,8 +306,8 @@ final as (
     {{ join_terms('bank_account_terms', 'bank_account', 'payouts.bank_account', 'payouts.booked_date') }}
     {{ join_business_day('start_day', 'expected_day', bank_calendar, 'payouts.booked_date', lag) }}
     {{ join_business_day('grace_day', 'due_day', bank_calendar, 'expected_day.calendar_date', grace) }}
-    -- A version that changes nothing announces no money.
-    where payouts.version_reason is null
+    -- A version that changes nothing, or nothing of the net, announces no money.
+    where payouts.version_reason is null and not (payouts.is_correction and payouts.payout_minor = 0)
 )
 
 select * from final

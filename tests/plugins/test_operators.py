@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -13,13 +11,9 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 import pytest
-from psycopg2.extensions import connection as Connection
-
-# Airflow writes its configuration there when it is first imported.
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="tieout-airflow-"))
-
 from airflow.sdk import Asset, BaseOperator
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from psycopg2.extensions import connection as Connection
 
 from tieout import close, operators, reclose
 from tieout.close import Close, CloseNotProven, StepResult

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
-from psycopg2.extensions import connection as Connection
-
-# Airflow writes its configuration there when it is first imported.
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="tieout-airflow-"))
-
 from airflow import settings
 from airflow.api_fastapi.app import create_auth_manager, purge_cached_app
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.models.revoked_token import RevokedToken
 from fastapi.testclient import TestClient
+from psycopg2.extensions import connection as Connection
 
 import tieout_plugin
 from tieout import overview

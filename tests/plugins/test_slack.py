@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -14,12 +12,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import pytest
-from psycopg2.extensions import connection as Connection
-
-# Airflow writes its configuration there when it is first imported.
-os.environ.setdefault("AIRFLOW_HOME", tempfile.mkdtemp(prefix="tieout-airflow-"))
-
 from airflow.sdk.exceptions import AirflowFailException
+from psycopg2.extensions import connection as Connection
 
 from tieout.watch import operators
 from tieout.watch.alerts import Delivery, deliver, record

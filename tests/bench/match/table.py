@@ -11,7 +11,7 @@ HEAD = """# Matching, measured
 
 `make bench-match` plants breaks with their truth over 30 business days and holds every close against it. An item counts
 once for each close at which it is open. "held back" is a world with other rates and lags, and with faults that meet on
-one item, that nothing was built with.
+one item. No report that comes again changes a line which it repeats: only their order tells such lines apart.
 """
 
 

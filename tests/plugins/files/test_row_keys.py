@@ -92,7 +92,7 @@ def test_lines_with_ids_of_their_own_are_those_of_the_processors_declared(
     for fixture in FIXTURES.iterdir():
         read(fixture_bytes(fixture.name))
     declared = load_registry().source("files").tables[0].lines_with_ids
-    assert tuple(with_ids) == declared == ("stripe",)
+    assert sorted(with_ids) == sorted(declared or ()) == ["stripe"]
 
 
 def test_a_line_of_no_batch_is_in_no_document(read: Any, fixture_text: Any) -> None:

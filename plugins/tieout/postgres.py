@@ -188,7 +188,7 @@ class Cluster:
                 os.chown(secret, pwd.getpwnam(ORDINARY_USER).pw_uid, -1)
             method = ["--auth=scram-sha-256", f"--pwfile={secret}"]
         try:
-            # Text is ordered by code point and by PostgreSQL itself: faster than by the C library, and everywhere alike.
+            # Text is ordered by code point, by PostgreSQL itself: faster than by the C library, alike everywhere.
             order = ("--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8")
             self._run("initdb", "-D", self.data, "-U", "postgres", *method, *order)
         finally:

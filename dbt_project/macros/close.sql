@@ -99,8 +99,8 @@
 
   `standing`: when a version means money, in SQL. has_stood tells whether any version before this close did, so that
   what was taken back and comes again is told from what is new.
-  `told_apart_by`: of a file's lines one batch may hold several of one key; in this order they are its occurrences,
-  and each occurrence has versions of its own.
+  `told_apart_by`: of a file's lines one batch may hold several of one key. The loader says which of them is which once
+  their document comes again, before that this order does; each occurrence has versions of its own.
   `part_of`: the column that says what a row is part of. A version that is part of something stands before those that
   are part of nothing, whichever arrived later, until a tombstone ends it: one that was part of the same.
   `earlier`: SQL of what stood before, where it is not looked up by key.
@@ -133,7 +133,9 @@
             select
                 known.*
                 {%- if told_apart_by %},
-                row_number() over (partition by {{ keys }}, batch_id order by {{ told_apart_by }}) as occurrence
+                coalesce(
+                    occurrence_no, row_number() over (partition by {{ keys }}, batch_id order by {{ told_apart_by }})
+                ) as occurrence
                 {%- endif %}
 
             from known
@@ -192,7 +194,7 @@
 #}
 {% macro consumed_line_versions(table_name, columns, amounts, texts=[], part_of=none, by_document=false) %}
     {%- set priors = amounts + texts + (['batch_id', part_of] if part_of else []) %}
-    {%- set taken = ['batch_id', 'is_deleted', 'row_key'] + columns %}
+    {%- set taken = ['batch_id', 'is_deleted', 'row_key', 'occurrence_no'] + columns %}
     {%- set earlier = earlier_lines(table_name, taken) if by_document else none %}
     select *, {{ version_reason(amounts, part_of) }} as version_reason
     from (

@@ -11,6 +11,16 @@
     select {{ columns }} from {{ arg_dict['temp_relation'] }}
 {% endmacro %}
 
+{# What a close selects goes into its mart as it comes: dbt would write it into a table of its own first. #}
+{% macro postgres__create_table_as(temporary, relation, sql) -%}
+    {%- if temporary and model.resource_type == 'model' -%}
+    create temporary view {{ relation }} as
+    {{ sql }};
+    {%- else -%}
+    {{ dbt.postgres__create_table_as(temporary, relation, sql) }}
+    {%- endif -%}
+{%- endmacro %}
+
 {# Tests of a mart look at the partition being built, so that a day's tests cost the same every day. #}
 {% macro get_where_subquery(relation) %}
     {%- set where = config.get('where', '') -%}

@@ -6,7 +6,8 @@ each has its own processor account. Totals are computed here, not by the code th
 
 ``is_deleted`` makes a row a tombstone. Lines, entries and statements may name their ``file`` (several arrive for one
 close, in the order of the rows) and their ``document`` (by default one of this close alone): the same line of the
-same document in a later file is its next version. A tombstone gives the negative ``line_no`` of the line it ends.
+same document in a later file is its next version. A tombstone gives the negative ``line_no`` of the line it ends, and
+``occurrence_no`` says which of several under one key a row is, as the loader does.
 
 ``actions.csv`` is what people decided before a close: ``items`` are references or keys of items of earlier closes, with
 a slash between them, or keys that nothing has; a key may spell its file by name. They are written down without the
@@ -370,7 +371,7 @@ def _filled(name: str, row: dict[str, str], defaults: Row) -> Row:
     for column, value in filled.items():
         if value is None:
             continue
-        if column.endswith("_minor") or column in ("line_no", "statement_no"):
+        if column.endswith("_minor") or column in ("line_no", "occurrence_no", "statement_no"):
             filled[column] = int(value)
         elif column.endswith("_at"):
             filled[column] = _instant(str(value))

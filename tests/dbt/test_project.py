@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -59,6 +60,18 @@ def test_a_new_partition_is_analyzed(marts: list[Node]) -> None:
     assert [
         relation(n) for n in marts if "analyze {{ this }}" not in [h["sql"] for h in n["config"]["post-hook"]]
     ] == []
+
+
+def test_no_close_copies_all_that_earlier_closes_left(models: list[Node]) -> None:
+    """A named query that is asked twice is written down whole first: a day would cost what all days before it hold."""
+    whole = re.compile(r"^(\w+) as (not materialized )?\(\s+select \* from \{\{ earlier_rows\(.*\}\} as \w+\n\)", re.M)
+    found = {
+        (node["name"], name): (len(re.findall(rf"\b(?:from|join) {name}\b", node["raw_code"])), bool(inlined))
+        for node in models
+        for name, inlined in whole.findall(node["raw_code"])
+    }
+    assert len(found) >= 5
+    assert {where for where, (asked, inlined) in found.items() if asked > 1 and not inlined} == set()
 
 
 def test_every_mart_keeps_an_enforced_contract(marts: list[Node]) -> None:

@@ -57,8 +57,8 @@ class Mutant(NamedTuple):
 MUTANTS = (
     Mutant(
         "a total: one that equals it is enough", MATCHES,
-        "then bool_and(side = 'left' or amount_minor = left_minor)",
-        "then bool_or(side = 'right' and amount_minor = left_minor)",
+        "'total' then bool_and(keyed_{{ pass }}.side = 'left' or keyed",
+        "'total' then bool_or(keyed_{{ pass }}.side = 'right' and keyed",
     ),
     Mutant("a total: due today is late", ITEMS, "'total' and paired.due_date >=", "'total' and paired.due_date >"),
     Mutant("a total: what shares its key is a repetition", ITEMS, "and (not one_sided.is_of_total or", "and (true or"),
@@ -127,8 +127,8 @@ MUTANTS = (
     ),
     Mutant(
         "the days of an account may be repeats", MATCHES,
-        "names_event and left_count = 1",
-        "left_count = 1",
+        "keyed_{{ pass }}.names_event and totals.left_count = 1",
+        "totals.left_count = 1",
     ),
     Mutant(
         "window short by a day", MATCHES,
@@ -152,7 +152,7 @@ MUTANTS = (
     ),
     Mutant(
         "currencies of a pair not looked at", MATCHES,
-        "min(currency) over same_key = max(currency) over same_key as is_one_currency",
+        "min(currency) = max(currency) as is_one_currency",
         "true as is_one_currency",
     ),
     Mutant(
@@ -162,10 +162,10 @@ MUTANTS = (
     ),
     Mutant(
         "several of ours may leave lines over", MATCHES,
-        "names_event and left_count = 1 and right_count > 1",
-        "names_event and right_count > 1",
+        "names_event and totals.left_count = 1 and totals.right_count > 1",
+        "names_event and totals.right_count > 1",
     ),
-    Mutant("lines that add up are left over", MATCHES, " and left_minor <> right_minor\n", "\n"),
+    Mutant("lines that add up are left over", MATCHES, "        and totals.left_minor <> totals.right_minor\n", ""),
     Mutant(
         "one side is enough", MATCHES,
         "when left_count = 0 or right_count = 0 then null",
@@ -313,7 +313,7 @@ MUTANTS = (
         "paired.days_late > rules",
         "paired.days_late >= rules",
     ),
-    Mutant("dates of every reconciliation", ITEMS, "when kinds.checks_dates and matches", "when matches"),
+    Mutant("dates of every reconciliation", ITEMS, "when kinds.checks_dates and items", "when items"),
     Mutant(
         "fee tolerance excludes its limit", ITEMS,
         "abs(paired.fee_variance_minor) > paired",
@@ -363,8 +363,8 @@ MUTANTS = (
     ),
     Mutant(
         "another reconciliation makes a duplicate", ITEMS,
-        "        and one_sided.reconciliation = earlier_items.reconciliation\n",
-        "",
+        "where one_sided.reconciliation = earlier_items.reconciliation\n",
+        "where true\n",
     ),
     Mutant(
         "a duplicate for what was taken back", ITEMS,
@@ -380,6 +380,7 @@ MUTANTS = (
     Mutant("a line with a reference is known by its order", ITEMS, "    where one_sided.strong_key is null\n", ""),
     Mutant("reversals are not looked at", ITEMS, "when items.is_reversal or sign", "when sign"),
     Mutant("replaced by any delivery", ITEMS, " and items.batch_id = one_sided.batch_id)", ")"),
+    Mutant("which of its key's lines a line is", CLOSE, "occurrence_no, row_number() over", "null, row_number() over"),
     Mutant("seconds after the cut-off", ITEMS, "items.occurred_at + \" ~", "items.occurred_at - \" ~"),
     Mutant(
         "a temporary break for good", ITEMS,

@@ -25,7 +25,9 @@ from tieout.watch.findings import Check, Finding
 LIVING = """
 select {columns} from (
     select *, row_number() over (partition by row_key, occurrence order by batch_id desc) as recency from (
-        select *, row_number() over (partition by batch_id, row_key order by is_deleted, abs(line_no)) as occurrence
+        select *, coalesce(
+            occurrence_no, row_number() over (partition by batch_id, row_key order by is_deleted, abs(line_no))
+        ) as occurrence
         from raw.{table}
     ) numbered
 ) versions where recency = 1 and not is_deleted order by 1, 2
@@ -74,6 +76,37 @@ def test_a_restated_report_is_a_new_version_and_what_is_gone_is_taken_back(desk:
         {"file": "batch_42.csv", "superseded_file_id": first.file_id, "superseded_file": "batch_42.csv", "documents": 1,
          "unchanged": 1, "changed": 2, "new": 1, "vanished": 1}
     ]  # fmt: skip
+
+
+# What a report says under one reference, version by version, and how each differs from the one before.
+REPEATED: dict[str, tuple[list[list[int]], list[tuple[int, int, int, int]]]] = {
+    # The line that is left is the one of 200, whichever place it has now.
+    "the first is gone": ([[100, 200], [200]], [(1, 1, 0, 1)]),
+    "one of three is gone": ([[100, 200, 300], [100, 300]], [(2, 1, 0, 1)]),
+    "one of two that are alike is gone": ([[100, 100], [100]], [(1, 1, 0, 1)]),
+    "they change places": ([[100, 200], [200, 100]], []),
+    "the one that is not there any more has changed": ([[100, 200], [200, 150]], [(1, 2, 0, 0)]),
+    "another stands before it": ([[100], [50, 100]], [(1, 1, 1, 0)]),
+    # The payout changes with each version; what was found once is kept: 300 stands for the 100 ever since.
+    "gone, then another comes, then that changes": (
+        [[100, 200], [200], [200, 300], [250, 300]], [(1, 1, 0, 1), (1, 1, 1, 0), (1, 2, 0, 0)],
+    ),
+    "the one that is left is alone": ([[100, 200], [200], [210]], [(1, 1, 0, 1), (0, 2, 0, 0)]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("given", "expected"), REPEATED.values(), ids=REPEATED.keys())
+def test_a_line_that_a_report_repeats_keeps_its_identity_whatever_its_place(
+    given: list[list[int]], expected: list[tuple[int, int, int, int]], desk: Desk
+) -> None:
+    """Nothing but amounts tells them apart: unchanged, changed (with the payout), new and vanished of each version."""
+    for number, cents in enumerate(given):
+        desk.put(f"{number}.csv", adyen({42: [("A", each) for each in cents]}))
+        assert desk.outcomes()[f"{number}.csv"] == "loaded"
+        assert sorted(living_lines(desk)) == sorted(("42", "A", each) for each in cents)
+    found = [(note["unchanged"], note["changed"], note["new"], note["vanished"]) for note in notes(desk)]
+    assert found == expected
+    assert [finding.severity for finding in findings(desk, checks.control_totals)] == ["ok"]
 
 
 def later(desk: Desk, name: str, content: str, hours: float = 1) -> None:

@@ -1,8 +1,9 @@
 """Documents in versions: a settlement batch or a bank statement may be delivered again with other bytes.
 
 The newest delivery stands. Its rows are loaded with the new file; rows of the version before that have no counterpart
-in it get a tombstone there: the old row with its amounts set to zero. A row's counterpart has the same ``row_key`` and
-the same place among the rows of that key. All of it is set-based, and done only for documents that came again.
+in it get a tombstone there: the old row with its amounts set to zero. A row's counterpart has the same ``row_key``; of
+several rows under one key, the one that says the same, or else has the same amounts, or else comes at the same place.
+All of it is set-based, and done only for documents that came again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tieout.files.proof import Document
 from tieout.landing.register import BusyError, HeldFile
 from tieout.landing.spool import RefusedContent
 from tieout.load_notes import note
-from tieout.sources import BATCH_ID, FILE_ID, IS_DELETED, Table, raw_identifier
+from tieout.sources import BATCH_ID, FILE_ID, IS_DELETED, OCCURRENCE_NO, Table, raw_identifier
 
 # The columns that say which document of its file a row is part of.
 DOCUMENT_COLUMNS = ("document_no", "statement_no")
@@ -168,6 +169,7 @@ class Comparison:
             if column is None:
                 differences = self._changed_values(table)
             else:
+                self._tell_apart(table, column)
                 differences = self._compare(table, column)
                 for each in differences:
                     if each.doubtful is not None and reading.balance != "ok" and not forced:
@@ -200,12 +202,12 @@ class Comparison:
             "with redelivered as materialized (select r.file_id, b.batch_id, r.old_no, r.new_no "
             "  from unnest(%(files)s::bigint[], %(old)s::int[], %(new)s::int[]) as r (file_id, old_no, new_no) "
             "  left join ops.batches b on b.file_id = r.file_id and b.table_name = {name}), "
-            "before as (select {wanted_before}, r.batch_id, r.new_no, "
-            "  row_number() over (partition by r.new_no, t.{key} order by t.{line}) as occurrence "
+            "before as (select {wanted_before}, r.batch_id, r.new_no, coalesce(t.{occurrence}, "
+            "  row_number() over (partition by r.new_no, t.{key} order by t.{line})) as occurrence "
             "  from {raw} t join redelivered r on r.batch_id = t.batch_id and r.old_no = t.{column} "
             "  where not t.{deleted}), "
-            "now as (select {wanted_now}, "
-            "  row_number() over (partition by t.{column}, t.{key} order by t.{line}) as occurrence "
+            "now as (select {wanted_now}, coalesce(t.{occurrence}, "
+            "  row_number() over (partition by t.{column}, t.{key} order by t.{line})) as occurrence "
             "  from {raw} t join redelivered r on r.new_no = t.{column} "
             "  where t.batch_id = %(batch)s and not t.{deleted}) "
         ).format(
@@ -217,6 +219,83 @@ class Comparison:
             line=sql.Identifier(hashed_key(table)[0]),
             column=sql.Identifier(column),
             deleted=sql.Identifier(IS_DELETED),
+            occurrence=sql.Identifier(OCCURRENCE_NO),
+        )
+
+    def _tell_apart(self, table: Table, column: str) -> None:
+        """Say of each row that shares its key with others which row of the version before it is, if any.
+
+        A row that has no counterpart takes the first place that none has.
+        """
+        line = hashed_key(table)[0]
+        values = [name for name in table.column_names if name not in PLACES]
+        alike = [values, list(table.amounts), []]
+        steps = [
+            sql.SQL(
+                "repeated as (select number, {key} from (select new_no as number, {key}, occurrence from before "
+                "  union all select {column}, {key}, occurrence from now) as rows "
+                "  group by number, {key} having max(occurrence) > 1), "
+                "was_0 as (select b.new_no as number, b.{key}, b.occurrence{prints_before} from before b "
+                "  join repeated r on (r.number, r.{key}) = (b.new_no, b.{key})), "
+                "came_0 as (select n.{column} as number, n.{key}, n.{line}{prints_now} from now n "
+                "  join repeated r on (r.number, r.{key}) = (n.{column}, n.{key}))"
+            ).format(
+                key=sql.Identifier(ROW_KEY),
+                column=sql.Identifier(column),
+                line=sql.Identifier(line),
+                prints_before=_prints("b", alike),
+                prints_now=_prints("n", alike),
+            )
+        ]
+        steps += [
+            sql.SQL(
+                "pairs_{i} as (select number, {key}, w.occurrence, c.{line} from (select *, row_number() over "
+                "    (partition by number, {key}, print_{i} order by occurrence) as twin from was_{h}) w "
+                "  join (select *, row_number() over (partition by number, {key}, print_{i} order by {line}) as twin "
+                "    from came_{h}) c using (number, {key}, print_{i}, twin)), "
+                "was_{i} as (select * from was_{h} w where not exists (select from pairs_{i} p "
+                "  where (p.number, p.{key}, p.occurrence) = (w.number, w.{key}, w.occurrence))), "
+                "came_{i} as (select * from came_{h} c where not exists (select from pairs_{i} p "
+                "  where (p.number, p.{line}) = (c.number, c.{line})))"
+            ).format(
+                i=sql.SQL(str(step)), h=sql.SQL(str(step - 1)), key=sql.Identifier(ROW_KEY), line=sql.Identifier(line)
+            )
+            for step in range(1, len(alike) + 1)
+        ]  # fmt: skip
+        self._cursor.execute(
+            self._pairs(table, column, values, [*values, line])
+            + sql.SQL(", ")
+            + sql.SQL(", ").join(steps)
+            + sql.SQL(
+                ", new as (select number, {key}, {line}, "
+                "    row_number() over (partition by number, {key} order by {line}) as place from came_{last}), "
+                "free as (select number, {key}, slots.occurrence, "
+                "    row_number() over (partition by number, {key} order by slots.occurrence) as place "
+                "  from (select number, {key}, max(place) as wanted from new group by number, {key}) as asked "
+                "  cross join lateral generate_series(1, wanted + (select coalesce(max(w.occurrence), 0) from was_0 w "
+                "    where (w.number, w.{key}) = (asked.number, asked.{key}))) as slots (occurrence) "
+                "  where not exists (select from was_0 w where (w.number, w.{key}, w.occurrence) "
+                "    = (asked.number, asked.{key}, slots.occurrence))), "
+                "told as ({paired} union all select number, {line}, occurrence from new join free "
+                "  using (number, {key}, place)) "
+                "update {raw} t set {occurrence} = told.occurrence from told "
+                "where t.{batch_id} = %(batch)s and (t.{column}, t.{line}) = (told.number, told.{line})"
+            ).format(
+                key=sql.Identifier(ROW_KEY),
+                line=sql.Identifier(line),
+                column=sql.Identifier(column),
+                raw=raw_identifier(table),
+                batch_id=sql.Identifier(BATCH_ID),
+                occurrence=sql.Identifier(OCCURRENCE_NO),
+                last=sql.SQL(str(len(alike))),
+                paired=sql.SQL(" union all ").join(
+                    sql.SQL("select number, {}, occurrence from {}").format(
+                        sql.Identifier(line), sql.Identifier(f"pairs_{step}")
+                    )
+                    for step in range(1, len(alike) + 1)
+                ),
+            ),
+            self._asked(table),
         )
 
     def _asked(self, table: Table) -> dict[str, Any]:
@@ -300,13 +379,15 @@ class Comparison:
         self._cursor.execute(
             self._pairs(table, column, table.column_names, ())
             + sql.SQL(
-                "insert into {raw} ({batch_id}, {deleted}, {names}) select {batch}, true, {values} from before b "
+                "insert into {raw} ({batch_id}, {deleted}, {occurrence}, {names}) "
+                "select {batch}, true, b.occurrence, {values} from before b "
                 "where not exists (select from now n "
                 "  where (n.{column}, n.{key}, n.occurrence) = (b.new_no, b.{key}, b.occurrence))"
             ).format(
                 raw=raw_identifier(table),
                 batch_id=sql.Identifier(BATCH_ID),
                 deleted=sql.Identifier(IS_DELETED),
+                occurrence=sql.Identifier(OCCURRENCE_NO),
                 names=sql.SQL(", ").join(map(sql.Identifier, table.column_names)),
                 batch=sql.Literal(self._batches[table.name]),
                 values=sql.SQL(", ").join(
@@ -353,3 +434,13 @@ class Comparison:
                 "new": difference.new, "vanished": difference.vanished,
             },
         )  # fmt: skip
+
+
+def _prints(relation: str, alike: Sequence[Sequence[str]]) -> sql.Composed:
+    """Columns ``print_1`` and so on: digests of what two rows must have in common to be one, strictest first."""
+    return sql.SQL("").join(
+        sql.SQL(", md5(row({})::text) as {}").format(
+            sql.SQL(", ").join(sql.Identifier(relation, name) for name in names), sql.Identifier(f"print_{number}")
+        )
+        for number, names in enumerate(alike, 1)
+    )

@@ -15,6 +15,9 @@ import random
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -43,44 +46,54 @@ def main() -> int:
     parser.add_argument("--peers", type=Path, default=Path(".tieout/bench"), help="where datacompy is installed")
     parser.add_argument("--table", type=Path, help="Markdown page that mode match writes")
     parser.add_argument("--report", type=Path, default=Path(".tieout/bench/match"), help="where series and plots go")
+    parser.add_argument("--jobs", type=int, default=1, help="how many worlds are played at a time")
     asked = parser.parse_args()
-    folder = Path(tempfile.mkdtemp(prefix="tieout-bench-match-", dir="/tmp"))
-    # PostgreSQL runs as another user when this runs as root.
-    folder.chmod(0o755)
-    try:
-        with warehouse(folder) as books:
-            result, good = {"match": _match, "speed": _speed, "year": _year}[asked.mode](books, asked, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    result, good = {"match": _match, "speed": _speed, "year": _year}[asked.mode](asked)
     if asked.table is not None and asked.mode == "match":
         table.write(asked.table, result)
     print("RESULT " + json.dumps(result))
     return 0 if good else 1
 
 
-def _match(books: Warehouse, asked: argparse.Namespace, folder: Path) -> tuple[dict[str, object], bool]:
+@contextmanager
+def _server() -> Iterator[tuple[Warehouse, Path]]:
+    """A deployed warehouse, and a folder for what is written beside it."""
+    folder = Path(tempfile.mkdtemp(prefix="tieout-bench-match-", dir="/tmp"))
+    # PostgreSQL runs as another user when this runs as root.
+    folder.chmod(0o755)
+    try:
+        with warehouse(folder) as books:
+            yield books, folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _match(asked: argparse.Namespace) -> tuple[dict[str, object], bool]:
     """Every seed's world and the one held back; the rivals on the first seed's data."""
     fixed = [] if asked.seeds == "none" else [int(number) for number in asked.seeds.split()]
     drawn = [random.SystemRandom().randrange(10**6, 10**9) for _ in range(asked.draw)]
-    print(f"seeds {fixed}, drawn now {drawn}")
+    print(f"seeds {fixed}, drawn now {drawn}; {asked.jobs} at a time", flush=True)
     plans = [usual(number, asked.payments) for number in (*fixed, *drawn)]
     plans.append(unseen((drawn or fixed)[-1], asked.payments))
     total, worlds, beaten = Score(), [], {}
     rows, seconds = 0, 0.0
-    for number, plan in enumerate(plans):
-        print(f"\n{plan.name} world, seed {plan.seed}: {plan.payments:,} payments, {plan.closes} closes", flush=True)
-        closed = play(books, plan, asked.closes)
-        _show(closed)
-        total.add(closed.score)
-        rows += sum(closed.rows)
-        seconds += sum(closed.seconds)
-        worlds.append({
-            "world": plan.name, "seed": plan.seed, "codes": summary(closed.score), "unexplained": closed.unexplained,
-            "rows_per_s": round(ratio(sum(closed.rows), round(sum(closed.seconds)) or 1)),
-            "rows_per_sql_s": round(ratio(sum(closed.rows), round(sum(closed.sql_seconds)) or 1)),
-        })  # fmt: skip
-        if number == 0 and not closed.failures:
-            beaten = _rivals(books, plan, asked.peers, folder)
+    with ProcessPoolExecutor(asked.jobs) as pool:
+        peers = [asked.peers, *[None] * (len(plans) - 1)]
+        for closed, others in pool.map(_world, plans, [asked.closes] * len(plans), peers):
+            plan = closed.plan
+            print(f"\n{plan.name} world, seed {plan.seed}: {plan.payments:,} payments, {len(closed.rows)} closes")
+            _show(closed)
+            if others:
+                beaten = _beaten(others)
+            total.add(closed.score)
+            rows += sum(closed.rows)
+            seconds += sum(closed.seconds)
+            worlds.append({
+                "world": plan.name, "seed": plan.seed, "codes": summary(closed.score),
+                "unexplained": closed.unexplained,
+                "rows_per_s": round(ratio(sum(closed.rows), round(sum(closed.seconds)) or 1)),
+                "rows_per_sql_s": round(ratio(sum(closed.rows), round(sum(closed.sql_seconds)) or 1)),
+            })  # fmt: skip
     unexplained = sum(int(str(world["unexplained"])) for world in worlds)
     print("\nall worlds together")
     print_matrix(total)
@@ -91,8 +104,20 @@ def _match(books: Warehouse, asked: argparse.Namespace, folder: Path) -> tuple[d
     return {
         "mode": "match", "payments": asked.payments, "drawn": drawn, "worlds": worlds, "all": summary(total),
         "never_planted": unplanted, "unexplained": unexplained, "rows_per_s": round(rows / max(seconds, 1)),
-        "rivals": beaten, "perfect": good,
+        "jobs": asked.jobs, "rivals": beaten, "perfect": good,
     }, good  # fmt: skip
+
+
+def _world(plan: Plan, upto: int | None, peers: Path | None) -> tuple[Closed, list[rivals.Rival]]:
+    """Play one world on a server of its own; with ``peers`` also what others find at its last close."""
+    with _server() as (books, folder):
+        closed = play(books, plan, upto)
+        if peers is None or closed.failures:
+            return closed, []
+        ((day,),) = books.query("select max(business_date) from ops.published")
+        assert isinstance(day, date), f"nothing of {plan.name} is published"
+        with books.connect() as connection, connection.cursor() as cursor:
+            return closed, list(rivals.compete(cursor, day, peers, folder))
 
 
 def _show(closed: Closed) -> None:
@@ -104,33 +129,32 @@ def _show(closed: Closed) -> None:
     print(f"unexplained: {closed.unexplained}")
 
 
-def _rivals(books: Warehouse, plan: Plan, peers: Path, folder: Path) -> dict[str, object]:
-    """What a full outer join and datacompy find at the last close of the same world."""
-    ((day,),) = books.query("select max(business_date) from ops.published")
-    assert isinstance(day, date), f"nothing of {plan.name} is published"
+def _beaten(others: Sequence[rivals.Rival]) -> dict[str, object]:
+    """What a full outer join and datacompy found at the last close of the same world."""
     found: dict[str, object] = {}
-    with books.connect() as connection, connection.cursor() as cursor:
-        for rival in rivals.compete(cursor, day, peers, folder):
-            if rival.problem:
-                print(f"\n{rival.name}: {rival.problem}")
-                found[rival.name] = {"problem": rival.problem}
-                continue
-            scope = " and ".join(rivals.SCOPE)
-            print(f"\n{rival.name}, {scope} at {day}: {rival.rows:,} rows in {rival.seconds:.2f} s")
-            print_matrix(rival.score)
-            found[rival.name] = {"codes": summary(rival.score), "rows_per_s": round(rival.rows / rival.seconds)}
+    for rival in others:
+        if rival.problem:
+            print(f"\n{rival.name}: {rival.problem}")
+            found[rival.name] = {"problem": rival.problem}
+            continue
+        scope = " and ".join(rivals.SCOPE)
+        print(f"\n{rival.name}, {scope} at the last close: {rival.rows:,} rows in {rival.seconds:.2f} s")
+        print_matrix(rival.score)
+        found[rival.name] = {"codes": summary(rival.score), "rows_per_s": round(rival.rows / rival.seconds)}
     return found
 
 
-def _speed(books: Warehouse, asked: argparse.Namespace, _: Path) -> tuple[dict[str, object], bool]:
-    result = speed.run(books, usual(int(asked.seeds.split()[0]), asked.payments), asked.rounds)
+def _speed(asked: argparse.Namespace) -> tuple[dict[str, object], bool]:
+    with _server() as (books, _):
+        result = speed.run(books, usual(int(asked.seeds.split()[0]), asked.payments), asked.rounds)
     return {"mode": "speed", **result}, float(str(result["ratio"])) <= speed.WANTED_RATIO
 
 
-def _year(books: Warehouse, asked: argparse.Namespace, _: Path) -> tuple[dict[str, object], bool]:
+def _year(asked: argparse.Namespace) -> tuple[dict[str, object], bool]:
     plan = replace(usual(int(asked.seeds.split()[0]), asked.payments), name="year", closes=YEAR_CLOSES,
                    first=date(2026, 1, 5))  # fmt: skip
-    closed = play(books, plan, asked.closes)
+    with _server() as (books, _):
+        closed = play(books, plan, asked.closes)
     _show(closed)
     result = year.report(closed, asked.report)
     sql_ratio = result["sql"]

@@ -83,7 +83,7 @@ def play(books: Warehouse, plan: Plan, upto: int | None = None, say: bool = True
         done.rows.append(rows)
         _judge(books, delivery.business_date, done)
         if say:
-            print(f"  {delivery.business_date} {rows:9,} rows {done.seconds[-1]:6.1f} s "
+            print(f"  {plan.seed:9} {delivery.business_date} {rows:9,} rows {done.seconds[-1]:6.1f} s "
                   f"{done.open_items[-1]:8,} open {len(done.score.wrong):6,} wrong so far", flush=True)  # fmt: skip
     return done
 

@@ -187,16 +187,20 @@ class Reports:
         stage = self.stage
         fault = self.restated.deal(close, stage.plan.closes, 5)
         again = close + 2
-        # Of lines that a report repeats nobody can say which one has changed: only their order tells them apart.
-        alike = Counter(row["row_key"] for row in file.tables["settlement_lines"])
-        plain = [line for line in lines if line.kind == "capture" and not line.tells and line.row["psp_reference"]
-                 and line.row["gross_currency"] == line.row["net_currency"]
-                 and alike[line.row["row_key"]] == 1]  # fmt: skip
+        # What is wrong with one line of a reference is settled by a correction of another.
+        telling = {line.row["row_key"] for line in lines if line.tells}
+        plain = [line for line in lines if line.kind == "capture" and line.row["row_key"] not in telling
+                 and line.row["psp_reference"] and line.row["gross_currency"] == line.row["net_currency"]]  # fmt: skip
         if not fault or again >= stage.plan.closes or not plain:
             if fault:
                 self.restated.put_back(fault)
             return
         rows: list[Row] = [dict(row) for row in file.tables["settlement_lines"]]
+        # The loader tells lines apart that a report repeats, by what they say.
+        alike: Counter[str] = Counter()
+        for row in rows:
+            alike[row["row_key"]] += 1
+            row["occurrence_no"] = alike[row["row_key"]]
         if fault != "unchanged":
             line = stage.rng.choice(plain)
             row = rows[line.row["line_no"] - 1]

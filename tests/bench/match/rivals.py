@@ -53,7 +53,9 @@ select lines.*, vocabulary.family, vocabulary.item_type, files.name as file_name
 from (
     select *, row_number() over (partition by row_key, occurrence order by batch_id desc) as age
     from (
-        select *, row_number() over (partition by row_key, batch_id order by abs(line_no)) as occurrence
+        select *, coalesce(
+            occurrence_no, row_number() over (partition by row_key, batch_id order by abs(line_no))
+        ) as occurrence
         from raw.settlement_lines
     ) as told_apart
 ) as lines

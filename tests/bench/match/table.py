@@ -11,7 +11,7 @@ HEAD = """# Matching, measured
 
 `make bench-match` plants breaks with their truth over 30 business days and holds every close against it. An item counts
 once for each close at which it is open. "held back" is a world with other rates and lags, and with faults that meet on
-one item. No report that comes again changes a line which it repeats: only their order tells such lines apart.
+one item.
 """
 
 
@@ -25,7 +25,8 @@ def write(path: Path, result: Mapping[str, Any]) -> None:
     rivals = {name: found for name, found in result["rivals"].items() if "codes" in found}
     lines = [
         HEAD, f"{result['payments']:,} payments a world, seeds {seeds}; {os.cpu_count()} cores. Unexplained: "
-        f"{result['unexplained']}. {result['rows_per_s']:,} rows a second through whole closes.", "",
+        f"{result['unexplained']}. {result['rows_per_s']:,} rows a second through whole closes, "
+        f"{result['jobs']} world(s) at a time.", "",
         "| code | planted | found | precision | recall |" + "".join(f" {name} |" for name in rivals),
         "|---|---|---|---|---|" + "---|" * len(rivals),
     ]  # fmt: skip

@@ -23,7 +23,7 @@ close_chain as (
     select close_id from ops.close_chain({{ parent_close_id() }})
 ),
 
-earlier_items as (
+earlier_items as not materialized (
     select * from {{ earlier_rows('closes', 'reconciliation_items', earlier_columns) }} as earlier
 ),
 

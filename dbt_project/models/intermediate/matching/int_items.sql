@@ -14,7 +14,7 @@ settlement_accounts as (
     select * from {{ ref('settlement_accounts') }}
 ),
 
-earlier_items as (
+earlier_items as not materialized (
     select * from {{ earlier_rows('closes', 'reconciliation_items', earlier_columns) }} as earlier
 ),
 

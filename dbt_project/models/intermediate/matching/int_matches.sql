@@ -1,7 +1,11 @@
 -- Pairs the two sides, rule by rule in the order of the seed; what one pass decides, later ones leave alone. What people
 -- put together comes first, then corrections: all that is still open under a reference, once it comes to zero with them,
 -- or else the corrections, once they come to zero by themselves.
-{{ config(indexes=[{'columns': ['item_key'], 'unique': true}]) }}
+-- Nobody can estimate how many items a pass leaves: the planner takes them for a handful and would compare each with each.
+{{ config(
+    indexes=[{'columns': ['item_key'], 'unique': true}],
+    pre_hook='set local enable_nestloop to off',
+) }}
 {%- set passes = [1, 2, 3] %}
 {%- set signed = "case items.side when 'left' then items.amount_minor else -items.amount_minor end" %}
 {%- set is_correction = 'items.correction_reason is not null' %}
@@ -121,19 +125,45 @@ keyed_{{ pass }} as (
         and rules.pass = {{ pass }}
 ),
 
-grouped_{{ pass }} as (
+totals_{{ pass }} as (
     select
-        *,
-        count(*) filter (where side = 'left') over same_key as left_count,
-        count(*) filter (where side = 'right') over same_key as right_count,
-        sum(amount_minor) filter (where side = 'left') over same_key as left_minor,
-        sum(amount_minor) filter (where side = 'right') over same_key as right_minor,
-        min(currency) over same_key = max(currency) over same_key as is_one_currency,
-        bool_or(is_unlinked is not true) over same_key as has_others,
-        row_number() over (partition by key_value, side, amount_minor order by value_date, item_key) as twin_rank
+        key_value,
+        count(*) filter (where side = 'left') as left_count,
+        count(*) filter (where side = 'right') as right_count,
+        sum(amount_minor) filter (where side = 'left') as left_minor,
+        sum(amount_minor) filter (where side = 'right') as right_minor,
+        min(currency) = max(currency) as is_one_currency,
+        bool_or(is_unlinked is not true) as has_others
     from keyed_{{ pass }}
     where key_value is not null
-    window same_key as (partition by key_value)
+    group by key_value
+),
+
+-- A reference may be reported again. One of ours against several of theirs that do not add up: the first that equals ours
+-- is its partner. Of a total, where each of theirs alone comes to it.
+repeated_{{ pass }} as (
+    select keyed_{{ pass }}.key_value
+    from keyed_{{ pass }}
+    inner join totals_{{ pass }} as totals on keyed_{{ pass }}.key_value = totals.key_value
+    where totals.is_one_currency
+        and totals.left_minor <> totals.right_minor
+        and (
+            keyed_{{ pass }}.pairing = 'total'
+            or keyed_{{ pass }}.names_event and totals.left_count = 1 and totals.right_count > 1
+        )
+    group by keyed_{{ pass }}.key_value
+    having case min(keyed_{{ pass }}.pairing)
+        when 'total' then bool_and(keyed_{{ pass }}.side = 'left' or keyed_{{ pass }}.amount_minor = totals.left_minor)
+        else bool_or(keyed_{{ pass }}.side = 'right' and keyed_{{ pass }}.amount_minor = totals.left_minor)
+    end
+),
+
+twins_{{ pass }} as (
+    select
+        keyed_{{ pass }}.item_key as twin_key,
+        row_number() over (partition by key_value, side, amount_minor order by value_date, item_key) as twin_rank
+    from keyed_{{ pass }}
+    inner join repeated_{{ pass }} using (key_value)
 ),
 
 -- Under a key that only one may share with one, every two inside the window are candidates for each other: in business days
@@ -143,8 +173,8 @@ candidates_{{ pass }} as (
         ours.item_key as left_key,
         theirs.item_key as right_key,
         count(*) over (partition by ours.item_key) = 1 and count(*) over (partition by theirs.item_key) = 1 as is_only_choice
-    from grouped_{{ pass }} as ours
-    inner join grouped_{{ pass }} as theirs
+    from keyed_{{ pass }} as ours
+    inner join keyed_{{ pass }} as theirs
         on ours.key_value = theirs.key_value
         and ours.currency = theirs.currency
     left join days as our_day on ours.calendar = our_day.calendar and ours.value_date = our_day.calendar_date
@@ -154,7 +184,7 @@ candidates_{{ pass }} as (
 ),
 
 chosen_{{ pass }} as (
-    select left_key as item_key, min(left_key) as pair_key, bool_and(is_only_choice) as is_only_choice
+    select left_key as chosen_key, min(left_key) as pair_key, bool_and(is_only_choice) as is_only_choice
     from candidates_{{ pass }}
     group by left_key
     union all
@@ -163,28 +193,11 @@ chosen_{{ pass }} as (
     group by right_key
 ),
 
--- A reference may be reported again. One of ours against several of theirs that do not add up: the first that equals ours
--- is its partner. Of a total, where each of theirs alone comes to it.
-partnered_{{ pass }} as (
-    select
-        grouped_{{ pass }}.*,
-        chosen_{{ pass }}.pair_key,
-        chosen_{{ pass }}.is_only_choice,
-        is_one_currency and left_minor <> right_minor
-        and case
-            when pairing = 'total' then bool_and(side = 'left' or amount_minor = left_minor) over (partition by key_value)
-            else names_event and left_count = 1 and right_count > 1
-                and bool_or(side = 'right' and amount_minor = left_minor) over (partition by key_value)
-        end as has_exact_partner
-    from grouped_{{ pass }}
-    left join chosen_{{ pass }} on grouped_{{ pass }}.item_key = chosen_{{ pass }}.item_key
-),
-
 judged_{{ pass }} as (
     select
         {{ carried_on }},
         rule_id,
-        rule_id || ':' || md5(key_value || coalesce('|' || pair_key, '')) as group_id,
+        rule_id || ':' || md5(keyed_{{ pass }}.key_value || coalesce('|' || pair_key, '')) as group_id,
         case
             -- A side without items comes to nothing: what is taken back among our own agrees with that. Of a pool it would
             -- hide payouts that never came, and of nothing but what people took apart it would undo that.
@@ -194,11 +207,14 @@ judged_{{ pass }} as (
             end
             when left_count = 0 or right_count = 0 then null
             when pairing = 'unique' then case when is_only_choice then 'paired' when pair_key is not null then 'ambiguous' end
-            when not has_exact_partner or side = 'left' then 'paired'
+            when twin_rank is null or side = 'left' then 'paired'
             when amount_minor = left_minor and twin_rank = 1 then 'paired'
             else 'left_over'
         end as decision
-    from partnered_{{ pass }}
+    from keyed_{{ pass }}
+    inner join totals_{{ pass }} as totals on keyed_{{ pass }}.key_value = totals.key_value
+    left join twins_{{ pass }} as twins on keyed_{{ pass }}.item_key = twins.twin_key
+    left join chosen_{{ pass }} as chosen on keyed_{{ pass }}.item_key = chosen.chosen_key
 ),
 
 undecided_{{ pass }} as (

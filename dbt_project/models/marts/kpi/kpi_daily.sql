@@ -30,7 +30,7 @@ close_chain as (
     select close_id from ops.close_chain({{ close_id() }})
 ),
 
-all_items as (
+all_items as not materialized (
     select * from {{ earlier_rows('closes', 'reconciliation_items', earlier_columns) }} as earlier
 ),
 

@@ -38,11 +38,11 @@ batch_totals as (
     select * from {{ source('ops', 'batch_totals') }}
 ),
 
-new_items as (
+new_items as not materialized (
     select * from {{ ref('int_items') }} where not is_carried
 ),
 
-items as (
+items as not materialized (
     select * from {{ ref('reconciliation_items') }} where close_id = {{ close_id() }}
 ),
 
@@ -57,7 +57,7 @@ actions as (
     select * from {{ ref('break_actions') }} where close_id = {{ close_id() }}
 ),
 
-earlier_items as (
+earlier_items as not materialized (
     select * from {{ earlier_rows('closes', 'reconciliation_items', earlier_columns) }} as earlier
 ),
 

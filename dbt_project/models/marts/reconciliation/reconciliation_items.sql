@@ -9,14 +9,13 @@
 {%- set carried_columns = carried_item_columns() %}
 {%- set earlier_columns = dict(carried_columns, close_id='bigint', group_id='text', ledger_date='date', reported_date='date') %}
 
--- What is asked several times here is a table already: PostgreSQL would write it down once more.
 with
 
-items as not materialized (
+items as (
     select * from {{ ref('int_items') }}
 ),
 
-matches as not materialized (
+matches as (
     select * from {{ ref('int_matches') }}
 ),
 
@@ -44,7 +43,7 @@ batches as (
     select * from {{ source('ops', 'batches') }}
 ),
 
-expected_fees as not materialized (
+expected_fees as (
     select * from {{ ref('int_expected_fees') }}
 ),
 
@@ -56,19 +55,34 @@ close_chain as (
     select close_id from ops.close_chain({{ parent_close_id() }})
 ),
 
-earlier_items as (
+earlier_items as not materialized (
     select * from {{ earlier_rows('closes', 'reconciliation_items', earlier_columns) }} as earlier
+),
+
+-- Each item with its match, if it has one, and what it should have cost.
+items_with_matches as (
+    select
+        items.*,
+        matches.decision,
+        matches.rule_id,
+        case when matches.decision = 'paired' then matches.group_id end as group_id,
+        expected_fees.expected_fee_minor,
+        expected_fees.fee_schedule_id,
+        expected_fees.is_contradicted
+    from items
+    left join matches on items.item_key = matches.item_key
+    left join expected_fees on items.item_key = expected_fees.item_key
 ),
 
 -- Both sides of a pair see the same dates and the same fee difference, so both end with the same code.
 paired as (
     select
-        matches.group_id,
-        coalesce(sum(matches.amount_minor) filter (where matches.side = 'left'), 0) as left_minor,
-        coalesce(sum(matches.amount_minor) filter (where matches.side = 'right'), 0) as right_minor,
-        min(matches.currency) = max(matches.currency) as is_one_currency,
-        min(matches.rule_id) as rule_id,
-        min(matches.currency) as currency,
+        items.group_id,
+        coalesce(sum(items.amount_minor) filter (where items.side = 'left'), 0) as left_minor,
+        coalesce(sum(items.amount_minor) filter (where items.side = 'right'), 0) as right_minor,
+        min(items.currency) = max(items.currency) as is_one_currency,
+        min(items.rule_id) as rule_id,
+        min(items.currency) as currency,
         min(items.calendar) filter (where items.side = 'left') as left_calendar,
         min(items.value_date) filter (where items.side = 'left') as left_date,
         max(items.expected_date) filter (where items.side = 'left') as expected_date,
@@ -80,24 +94,22 @@ paired as (
         max(batches.as_of) filter (where items.side = 'right') as right_as_of,
         sum(items.fx_variance_minor) as fx_variance_minor,
         bool_or(items.is_rate_missing) as is_rate_missing,
-        sum(expected_fees.expected_fee_minor) as expected_fee_minor,
-        sum(items.fee_minor - expected_fees.expected_fee_minor) as fee_variance_minor,
-        bool_or(expected_fees.is_contradicted) as is_fee_contradicted,
+        sum(items.expected_fee_minor) as expected_fee_minor,
+        sum(items.fee_minor - items.expected_fee_minor) as fee_variance_minor,
+        bool_or(items.is_contradicted) as is_fee_contradicted,
         bool_or(
             items.side = 'right'
             and kinds.compares_fees
             and items.item_type = 'capture'
             and items.currency = items.fee_currency
             and items.fee_minor <> 0
-            and expected_fees.expected_fee_minor is null
+            and items.expected_fee_minor is null
         ) as has_uncontracted_fee
-    from matches
-    inner join items on matches.item_key = items.item_key
+    from items_with_matches as items
     inner join kinds on items.reconciliation = kinds.reconciliation
     left join batches on items.batch_id = batches.batch_id
-    left join expected_fees on items.item_key = expected_fees.item_key
-    where matches.decision = 'paired'
-    group by matches.group_id
+    where items.group_id is not null
+    group by items.group_id
 ),
 
 -- What a rule tolerates in the pair's currency; of an absolute and a relative tolerance the larger counts. Days are business
@@ -125,16 +137,16 @@ tolerated as (
 ),
 
 -- Keys of one-sided items that this or an earlier close has seen before. Who has no reference is known by the fallback key,
--- where that names an event.
+-- where that names an event. Earlier closes are asked key by key through the index: `offset 0` keeps the planner
+-- from reading all of them.
 one_sided as (
     select
         items.item_key, items.reconciliation, items.strong_key, items.weak_key, items.calendar, items.value_date, items.batch_id,
         items.amount_minor,
         -- What shares the key of a total is no repetition for that.
         items.reconciliation in (select reconciliation from rules where pairing = 'total') as is_of_total
-    from items
-    left join matches on items.item_key = matches.item_key and matches.decision = 'paired'
-    where matches.item_key is null and items.side = 'right' and items.exclusion_reason is null and not items.is_unlinked
+    from items_with_matches as items
+    where items.group_id is null and items.side = 'right' and items.exclusion_reason is null and not items.is_unlinked
 ),
 
 unreferenced as (
@@ -157,25 +169,33 @@ seen as (
         bool_or(earlier_items.exclusion_reason = 'FAILED') as had_failed,
         false as is_replacement
     from one_sided
-    inner join earlier_items
-        on one_sided.strong_key = earlier_items.strong_key
-        and one_sided.reconciliation = earlier_items.reconciliation
-        and one_sided.item_key <> earlier_items.item_key
+    cross join lateral (
+        select {{ earlier_columns.keys() | join(', ') }}
+        from earlier_items as found
+        where found.strong_key = one_sided.strong_key
+
+        offset 0
+    ) as earlier_items
     inner join close_chain on earlier_items.close_id = close_chain.close_id
+    where one_sided.reconciliation = earlier_items.reconciliation
+        and one_sided.item_key <> earlier_items.item_key
     group by one_sided.item_key
     union all
     select unreferenced.item_key, true, false, false
     from unreferenced
-    inner join earlier_items
-        on unreferenced.weak_key = earlier_items.weak_key
-        and unreferenced.reconciliation = earlier_items.reconciliation
-        and unreferenced.item_key <> earlier_items.item_key
-        and earlier_items.strong_key is null
-        and earlier_items.side = 'right'
+    cross join lateral (
+        select {{ earlier_columns.keys() | join(', ') }}
+        from earlier_items as found
+        where found.weak_key = unreferenced.weak_key and found.strong_key is null and found.side = 'right'
+
+        offset 0
+    ) as earlier_items
     inner join close_chain on close_chain.close_id = earlier_items.close_id
     left join days as our_day on unreferenced.calendar = our_day.calendar and unreferenced.value_date = our_day.calendar_date
     left join days as their_day on unreferenced.calendar = their_day.calendar and earlier_items.value_date = their_day.calendar_date
-    where earlier_items.ledger_date is not null
+    where unreferenced.reconciliation = earlier_items.reconciliation
+        and unreferenced.item_key <> earlier_items.item_key
+        and earlier_items.ledger_date is not null
         and earlier_items.reported_date is not null
         and abs(coalesce(our_day.business_day_no - their_day.business_day_no, unreferenced.value_date - earlier_items.value_date))
         <= unreferenced.window_business_days
@@ -187,7 +207,7 @@ seen as (
         -- What the same delivery took back under this key.
         bool_or(items.intrinsic_code = 'RETRO_CORRECTION' and items.side = 'right' and items.batch_id = one_sided.batch_id)
     from one_sided
-    inner join items
+    inner join items_with_matches as items
         on one_sided.strong_key = items.strong_key
         and one_sided.reconciliation = items.reconciliation
         and one_sided.item_key <> items.item_key
@@ -203,8 +223,6 @@ seen_before as (
 coded as (
     select
         items.*,
-        matches.rule_id,
-        case when matches.decision = 'paired' then matches.group_id end as group_id,
         paired.left_minor as group_left_minor,
         paired.right_minor as group_right_minor,
         paired.fee_variance_minor,
@@ -213,15 +231,13 @@ coded as (
         paired.is_one_currency,
         paired.left_date as ledger_date,
         paired.right_date as reported_date,
-        expected_fees.expected_fee_minor,
-        expected_fees.fee_schedule_id,
         kinds.coverage,
         kinds.right_sign,
         case
             when items.exclusion_reason is not null or items.is_future_dated then null
             -- Nothing is owed, so nobody answers.
             when items.side = 'left' and items.amount_minor = 0 and paired.group_id is null then null
-            when matches.rule_id in ('corrected', 'manual_force', 'manual_exclude') then null
+            when items.rule_id in ('corrected', 'manual_force', 'manual_exclude') then null
 
             when paired.group_id is not null then case
                 when not paired.is_one_currency then 'CURRENCY_MISMATCH'
@@ -239,7 +255,7 @@ coded as (
                     else 'OVER'
                 end
                 -- Who links two items knows their dates.
-                when kinds.checks_dates and matches.rule_id <> 'manual_link' and (
+                when kinds.checks_dates and items.rule_id <> 'manual_link' and (
                     paired.days_early > rules.early_business_days or paired.days_late > rules.window_business_days
                 ) then 'DATE_OUT_OF_WINDOW'
                 when abs(paired.fee_variance_minor) > paired.fee_tolerance_minor or paired.is_fee_contradicted then 'FEE_VARIANCE'
@@ -249,7 +265,7 @@ coded as (
             end
 
             when items.intrinsic_code is not null then items.intrinsic_code
-            when matches.decision = 'ambiguous' then 'AMBIGUOUS'
+            when items.decision = 'ambiguous' then 'AMBIGUOUS'
 
             when items.item_type = 'reserve_hold' then 'RESERVE_HELD'
             when items.side = 'left' then case
@@ -259,7 +275,7 @@ coded as (
             end
 
             when seen_before.is_replacement then 'RETRO_CORRECTION'
-            when matches.decision = 'left_over' or seen_before.was_paired then case
+            when items.decision = 'left_over' or seen_before.was_paired then case
                 when items.is_reversal or sign(items.amount_minor) = -kinds.right_sign then coalesce(kinds.taken_back_code, kinds.right_alone_code)
                 else coalesce(kinds.repeat_code, kinds.right_alone_code)
             end
@@ -271,12 +287,10 @@ coded as (
             when items.item_type = 'chargeback_reversal' then 'CHARGEBACK_REVERSED'
             else kinds.right_alone_code
         end as break_code
-    from items
+    from items_with_matches as items
     inner join kinds on items.reconciliation = kinds.reconciliation
-    left join matches on items.item_key = matches.item_key
-    left join tolerated as paired on matches.group_id = paired.group_id and matches.decision = 'paired'
-    left join rules on matches.rule_id = rules.rule_id
-    left join expected_fees on items.item_key = expected_fees.item_key
+    left join tolerated as paired on items.group_id = paired.group_id
+    left join rules on items.rule_id = rules.rule_id
     left join seen_before on items.item_key = seen_before.item_key
     {{ join_terms('processors', 'processor', 'items.processor', 'items.value_date') }}
     left join coverage

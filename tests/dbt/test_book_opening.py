@@ -19,7 +19,8 @@ COMPARED = {date(2026, 10, 20): False, date(2026, 10, 21): True, date(2026, 10, 
 def test_a_comparison_that_begins_later_ends_and_begins_again(
     books: Warehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of all that earlier closes took, what was booked wrongly before anybody compared is the one difference."""
+    """Of all that earlier closes took, what was booked wrongly before anybody compared is the one difference; who links
+    its items when they leave is told so."""
     monkeypatch.setattr(given, "scenario_names", lambda: ["merchant_payout_sent_and_returned"])
     monkeypatch.setattr(given, "CLOSES", tuple(COMPARED))
     balances: dict[str, int] = {}
@@ -36,6 +37,13 @@ def test_a_comparison_that_begins_later_ends_and_begins_again(
                 cursor.execute("update ops.batch_totals set sum_minor = sum_minor + %s "
                                "where batch_id = %s and currency = 'EUR'", (OFF_MINOR, batch_id))  # fmt: skip
         books.execute("update rules.bank_accounts set is_in_system_book = %s", (is_compared,))
+        if number == 3:
+            books.execute(
+                "insert into ops.break_actions (book, kind, item_keys, reason, actor, as_of) select 'global', 'link', "
+                "array_agg(item_key), 'one day', 'late', now() from reconciliation.reconciliation_items "
+                "where close_id = %s and bank_account = %s and item_type in ('book_day', 'bank_day')",
+                (closes[2], EURO),
+            )  # fmt: skip
         opened = books.open_close(business_date)
         books.build(opened)
         books.publish(opened)
@@ -66,6 +74,9 @@ def test_a_comparison_that_begins_later_ends_and_begins_again(
     assert [balance for account, balance in held(3) if account == "system_book"] == [0]
     assert ("left", "book_opening", *ended) in outcomes(4)
     assert {row[2:] for row in outcomes(4)} == {ended}
+    assert books.query("select outcome, refusal from published.break_actions") == [
+        ("refused", f"{EURO} is not compared with our own book any more")
+    ]
     (_, bank_minor), (_, book_minor) = held(4)
     assert book_minor - bank_minor == OFF_MINOR
     # What one account is off by, the others are not.

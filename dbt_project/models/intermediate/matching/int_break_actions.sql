@@ -3,7 +3,7 @@
 {%- set earlier_columns = {
     'close_id': 'bigint', 'business_date': 'date', 'item_key': 'text', 'reconciliation': 'text', 'side': 'text',
     'status': 'text', 'break_code': 'text', 'exclusion_reason': 'text', 'group_id': 'text', 'amount_minor': 'bigint',
-    'currency': 'text', 'clearing_account': 'text',
+    'currency': 'text', 'clearing_account': 'text', 'bank_account': 'text',
 } %}
 
 with
@@ -14,6 +14,10 @@ close_actions as (
 
 break_actions as (
     select * from {{ source('ops', 'break_actions') }}
+),
+
+compared_accounts as (
+    select bank_account from {{ ref('bank_accounts') }} where is_in_system_book
 ),
 
 close_chain as (
@@ -60,10 +64,13 @@ items as (
         latest.clearing_account,
         case latest.side when 'left' then latest.amount_minor else -latest.amount_minor end as clearing_minor,
         coalesce(latest.close_id = {{ parent_close_id() }} and latest.status = 'open', false) as is_open,
+        -- What is not compared any more leaves with this close.
+        case when compared_accounts.bank_account is null and latest.reconciliation = 'ledger_bank' then latest.bank_account end as dropped_account,
         concat_ws(' ', latest.item_key, 'is', latest.status, latest.break_code, latest.exclusion_reason, 'since the close of',
             latest.business_date) as standing
     from named
     left join latest on named.item_key = latest.item_key
+    left join compared_accounts on latest.bank_account = compared_accounts.bank_account
 ),
 
 judged as (
@@ -73,6 +80,7 @@ judged as (
         count(*) as item_count,
         min(item_key) filter (where close_id is null) as unknown_key,
         min(standing) filter (where not is_open) as closed_item,
+        min(dropped_account) as dropped_account,
         count(distinct reconciliation) as reconciliation_count,
         count(distinct clearing_account) as account_count,
         count(distinct currency) as currency_count,
@@ -115,6 +123,8 @@ refusals as (
         case
             when judged.unknown_key is not null then 'no close before this one knows ' || judged.unknown_key
             when judged.kind = 'comment' then null
+            when judged.dropped_account is not null and judged.kind <> 'assign'
+                then judged.dropped_account || ' is not compared with our own book any more'
             when judged.kind = 'unlink' then case
                 when not judged.is_one_match then 'its items are not one match'
                 when match_sizes.match_item_count <> judged.item_count

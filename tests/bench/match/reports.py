@@ -130,23 +130,26 @@ class Reports:
             truth.open(*batch_left, "SPLIT_MISMATCH", overdue, max(came, overdue), net, currency)
             self._late_payouts[account, currency].append((batch, net, "" if fault == "late_payout" else fault))
             return []
-        amount = net
+        amount, returned = net, []
+        sent_back = [] if is_second else self.bank.to_be_announced(account, currency, day)
+        for payout in sent_back:
+            returned.append(self._row(account, currency, "payout_return", batch, payout.reference, day,
+                                      payout.amount_minor))  # fmt: skip
+            amount += payout.amount_minor
+            self.bank.return_announced(payout, close)
         if fault == "other_than_batch":
-            amount = net - self.stage.rng.randint(100, 5_000)
+            amount -= self.stage.rng.randint(100, 5_000)
+            batch_right = (fault, BATCH_PAYOUT, "right", reference, "SPLIT_MISMATCH", close, None)
             truth.open(*batch_left, "SPLIT_MISMATCH", close, None, net, currency)
-            truth.open(fault, BATCH_PAYOUT, "right", reference, "SPLIT_MISMATCH", close, None, amount, currency)
+            # A payout that came back in this batch is part of what does not agree.
+            for part in (amount, *(payout.amount_minor for payout in sent_back)):
+                truth.open(*batch_right, part, currency)
             fault = ""
-        returned = []
-        for sent_back in [] if is_second else self.bank.to_be_announced(account, currency, day):
-            returned.append(self._row(account, currency, "payout_return", batch, sent_back.reference, day,
-                                      sent_back.amount_minor))  # fmt: skip
-            amount += sent_back.amount_minor
-            self.bank.return_announced(sent_back, close)
         if fault == "twins":
             self._twins[account, currency] = amount
             self.bank.twins[account, currency] = amount
-        payout = self._announce(account, currency, amount, day, close, fault)
-        return [*returned, self._row(account, currency, "payout", batch, payout, day, -amount)]
+        announced = self._announce(account, currency, amount, day, close, fault)
+        return [*returned, self._row(account, currency, "payout", batch, announced, day, -amount)]
 
     def _quiet(self, account: Account, currency: str, number: int, close: int) -> bool:
         """Whether this report and what follows of account and bank come on time, on usual business days."""

@@ -44,12 +44,12 @@ def main() -> int:
     parser.add_argument("--closes", type=int, help="stop a world after so many closes")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", type=Path, default=Path(".tieout/bench"), help="where datacompy is installed")
-    parser.add_argument("--table", type=Path, help="Markdown page that mode match writes")
+    parser.add_argument("--table", type=Path, help="Markdown page to write")
     parser.add_argument("--report", type=Path, default=Path(".tieout/bench/match"), help="where series and plots go")
     parser.add_argument("--jobs", type=int, default=1, help="how many worlds are played at a time")
     asked = parser.parse_args()
     result, good = {"match": _match, "speed": _speed, "year": _year}[asked.mode](asked)
-    if asked.table is not None and asked.mode == "match":
+    if asked.table is not None:
         table.write(asked.table, result)
     print("RESULT " + json.dumps(result))
     return 0 if good else 1
@@ -157,6 +157,8 @@ def _year(asked: argparse.Namespace) -> tuple[dict[str, object], bool]:
         closed = play(books, plan, asked.closes)
     _show(closed)
     result = year.report(closed, asked.report)
+    if asked.table is not None:
+        shutil.copy(asked.report / "year.svg", asked.table.parent)
     sql_ratio = result["sql"]
     assert isinstance(sql_ratio, dict)
     good = sql_ratio["ratio"] <= year.WANTED_RATIO and closed.score.is_perfect and not closed.unexplained

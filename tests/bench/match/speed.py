@@ -90,6 +90,7 @@ def run(books: Warehouse, plan: Plan, rounds: int) -> dict[str, object]:
         "rows": rows, "left": left, "right": right, "tieout_s": round(seconds, 2),
         "by_hand_s": round(statistics.median(theirs), 2), "ratio": round(ratio, 3), "wanted": WANTED_RATIO,
         "items_per_s": round((left + right) / seconds), "step_s": round(statistics.median(whole), 2),
+        "rounds": [(round(a, 2), round(b, 2)) for a, b in zip(ours, theirs, strict=True)],
     }  # fmt: skip
 
 

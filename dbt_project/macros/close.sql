@@ -100,7 +100,7 @@
   `standing`: when a version means money, in SQL. has_stood tells whether any version before this close did, so that
   what was taken back and comes again is told from what is new.
   `told_apart_by`: of a file's lines one batch may hold several of one key. The loader says which of them is which once
-  their document comes again, before that this order does; each occurrence has versions of its own.
+  their document comes again, until then this order does; each occurrence has versions of its own.
   `part_of`: the column that says what a row is part of. A version that is part of something stands before those that
   are part of nothing, whichever arrived later, until a tombstone ends it: one that was part of the same.
   `earlier`: SQL of what stood before, where it is not looked up by key.
@@ -134,11 +134,16 @@
                 known.*
                 {%- if told_apart_by %},
                 coalesce(
-                    occurrence_no, row_number() over (partition by {{ keys }}, batch_id order by {{ told_apart_by }})
+                    repeated_rows.occurrence_no,
+                    row_number() over (partition by {{ keys }}, known.batch_id order by {{ told_apart_by }})
                 ) as occurrence
                 {%- endif %}
 
             from known
+            {%- if told_apart_by %}
+            left join {{ source('ops', 'repeated_rows') }} as repeated_rows
+                on known.batch_id = repeated_rows.batch_id and known.line_no = repeated_rows.row_no
+            {%- endif %}
         ),
 
         weighed as (
@@ -194,7 +199,7 @@
 #}
 {% macro consumed_line_versions(table_name, columns, amounts, texts=[], part_of=none, by_document=false) %}
     {%- set priors = amounts + texts + (['batch_id', part_of] if part_of else []) %}
-    {%- set taken = ['batch_id', 'is_deleted', 'row_key', 'occurrence_no'] + columns %}
+    {%- set taken = ['batch_id', 'is_deleted', 'row_key'] + columns %}
     {%- set earlier = earlier_lines(table_name, taken) if by_document else none %}
     select *, {{ version_reason(amounts, part_of) }} as version_reason
     from (

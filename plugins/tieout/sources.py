@@ -28,8 +28,6 @@ RAW_SCHEMA = "raw"
 BATCH_ID = "batch_id"
 # True on a row that says its key is gone at the source, or its line from a new version of the file.
 IS_DELETED = "is_deleted"
-# Which of the rows of its version key a row is, where its document came again; null where their order says it.
-OCCURRENCE_NO = "occurrence_no"
 FILE_ID = "file_id"
 # What a line of a file is part of, and whose it is.
 DOCUMENT_NO, PROCESSOR = "document_no", "processor"
@@ -105,14 +103,8 @@ class Table:
 
     @property
     def column_names(self) -> tuple[str, ...]:
-        """Declared columns in order, without those that the raw table has besides."""
+        """Declared columns in order, without the raw table's ``batch_id``."""
         return tuple(column.name for column in self.columns)
-
-    @property
-    def own_columns(self) -> dict[str, str]:
-        """Columns that the raw table has before the declared ones, with their types."""
-        own = {BATCH_ID: "bigint not null", IS_DELETED: "boolean not null default false"}
-        return own | {OCCURRENCE_NO: "integer"} if self.kind == "file" else own
 
     def column(self, name: str) -> Column:
         """The declared column of that name.
@@ -221,7 +213,7 @@ def load_registry(project: Path | None = None) -> Registry:
 def ensure_raw_tables(connection: Connection, registry: Registry) -> list[str]:
     """Create ``raw.<table>`` for every declared table, and add columns declared since; commit.
 
-    A table gets its own columns first, the declared ones, and indexes on ``(batch_id)`` and
+    A table gets ``batch_id`` and ``is_deleted`` first, the declared columns, and indexes on ``(batch_id)`` and
     ``(version_key..., batch_id)``, or a hash index on the digest that is the version key of a table of files, of the
     lines that no document leads to. Running it again changes nothing: a table keeps the indexes that it was made with.
     An added column is nullable: older batches lack it.
@@ -263,7 +255,10 @@ def raw_identifier(table: Table) -> sql.Identifier:
 
 
 def _creation(table: Table) -> Iterator[tuple[str, sql.Composable]]:
-    columns = [sql.Identifier(name) + sql.SQL(f" {kind}") for name, kind in table.own_columns.items()]
+    columns = [
+        sql.SQL("{} bigint not null").format(sql.Identifier(BATCH_ID)),
+        sql.SQL("{} boolean not null default false").format(sql.Identifier(IS_DELETED)),
+    ]
     for column in table.columns:
         rest = sql.SQL(f" {column.data_type}{' not null' if column.not_null else ''}")
         columns.append(sql.Identifier(column.name) + rest)
@@ -298,18 +293,17 @@ def _without_document(table: Table) -> sql.Composable | None:
 
 def _alterations(cursor: Any, table: Table, present: dict[str, str]) -> list[tuple[str, sql.Composable]]:
     where = f"{RAW_SCHEMA}.{table.raw_table}"
-    for name in present.keys() - {*table.own_columns, *table.column_names}:
+    for name in present.keys() - {BATCH_ID, IS_DELETED, *table.column_names}:
         raise RegistryError(
             f"{where} has a column {name} that {table.source}.{table.name} no longer declares: raw never loses data, "
             "so declare it again (nullable), or drop it from the raw table by a migration"
         )
     additions: list[tuple[str, sql.Composable]] = []
-    for name, kind in table.own_columns.items():
-        if name not in present:
-            statement = sql.SQL("alter table {} add column {}" + f" {kind}").format(
-                raw_identifier(table), sql.Identifier(name)
-            )
-            additions.append((f"added {where}.{name}", statement))
+    if IS_DELETED not in present:
+        statement = sql.SQL("alter table {} add column {} boolean not null default false").format(
+            raw_identifier(table), sql.Identifier(IS_DELETED)
+        )
+        additions.append((f"added {where}.{IS_DELETED}", statement))
     for column in table.columns:
         if column.name not in present:
             statement = sql.SQL("alter table {} add column {} {}").format(
@@ -366,7 +360,7 @@ def _read_table(where: str, source: str, entry: dict[str, Any], inherited: dict[
     by_name = {column.name: column for column in columns}
     if len(by_name) < len(columns):
         raise RegistryError(f"{where}: declares a column twice")
-    for name in (BATCH_ID, IS_DELETED, OCCURRENCE_NO):
+    for name in (BATCH_ID, IS_DELETED):
         if name in by_name:
             raise RegistryError(f"{where}: {name} is added to every raw table and may not be declared")
     key, amounts = tuple(meta["key"]), dict(meta.get("amounts") or {})

@@ -340,6 +340,9 @@ def _batch(
             sql.SQL(", ").join([sql.Placeholder()] * len(names)),
         )
         cursor.execute(statement, [batch_id, *(row[name] for name in names[1:])])
+        if row.get("occurrence_no"):
+            cursor.execute("insert into ops.repeated_rows values (%s, %s, %s)",
+                           (batch_id, row["line_no"], row["occurrence_no"]))  # fmt: skip
 
 
 def row_key(*parts: object) -> str:

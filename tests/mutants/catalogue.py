@@ -380,7 +380,7 @@ MUTANTS = (
     Mutant("a line with a reference is known by its order", ITEMS, "    where one_sided.strong_key is null\n", ""),
     Mutant("reversals are not looked at", ITEMS, "when items.is_reversal or sign", "when sign"),
     Mutant("replaced by any delivery", ITEMS, " and items.batch_id = one_sided.batch_id)", ")"),
-    Mutant("which of its key's lines a line is", CLOSE, "occurrence_no, row_number() over", "null, row_number() over"),
+    Mutant("which of its key's lines a line is", CLOSE, "    repeated_rows.occurrence_no,\n", "    null,\n"),
     Mutant("seconds after the cut-off", ITEMS, "items.occurred_at + \" ~", "items.occurred_at - \" ~"),
     Mutant(
         "a temporary break for good", ITEMS,

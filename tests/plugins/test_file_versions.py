@@ -25,10 +25,10 @@ from tieout.watch.findings import Check, Finding
 LIVING = """
 select {columns} from (
     select *, row_number() over (partition by row_key, occurrence order by batch_id desc) as recency from (
-        select *, coalesce(
-            occurrence_no, row_number() over (partition by batch_id, row_key order by is_deleted, abs(line_no))
+        select t.*, coalesce(
+            occurrence_no, row_number() over (partition by t.batch_id, row_key order by is_deleted, abs(line_no))
         ) as occurrence
-        from raw.{table}
+        from raw.{table} t left join ops.repeated_rows o on (o.batch_id, o.row_no) = (t.batch_id, t.line_no)
     ) numbered
 ) versions where recency = 1 and not is_deleted order by 1, 2
 """

@@ -12,7 +12,7 @@ from typing import Any
 
 from psycopg2.extensions import connection as Connection
 
-from tieout.sources import BATCH_ID, FILE_ID, IS_DELETED, NAME_PATTERN, OCCURRENCE_NO, TYPE_PATTERN, canonical_type
+from tieout.sources import BATCH_ID, FILE_ID, IS_DELETED, NAME_PATTERN, TYPE_PATTERN, canonical_type
 
 KINDS = {
     "r": "table",
@@ -34,7 +34,7 @@ BEGIN_READING = (
     "begin isolation level repeatable read read only; set local lock_timeout = '30s'; "
     "set local statement_timeout = '120s'; set local search_path = pg_catalog"
 )
-RAW_OWN_COLUMNS = (BATCH_ID, IS_DELETED, OCCURRENCE_NO, FILE_ID)
+RAW_OWN_COLUMNS = (BATCH_ID, IS_DELETED, FILE_ID)
 # Extensions bring views of their own into public; a partition comes with its table.
 RELATIONS = """
 select c.oid::bigint, c.relname, c.relkind::text, obj_description(c.oid, 'pg_class'),

@@ -21,7 +21,7 @@ from tieout.files.proof import Document
 from tieout.landing.register import BusyError, HeldFile
 from tieout.landing.spool import RefusedContent
 from tieout.load_notes import note
-from tieout.sources import BATCH_ID, FILE_ID, IS_DELETED, OCCURRENCE_NO, Table, raw_identifier
+from tieout.sources import BATCH_ID, FILE_ID, IS_DELETED, Table, raw_identifier
 
 # The columns that say which document of its file a row is part of.
 DOCUMENT_COLUMNS = ("document_no", "statement_no")
@@ -202,13 +202,15 @@ class Comparison:
             "with redelivered as materialized (select r.file_id, b.batch_id, r.old_no, r.new_no "
             "  from unnest(%(files)s::bigint[], %(old)s::int[], %(new)s::int[]) as r (file_id, old_no, new_no) "
             "  left join ops.batches b on b.file_id = r.file_id and b.table_name = {name}), "
-            "before as (select {wanted_before}, r.batch_id, r.new_no, coalesce(t.{occurrence}, "
+            "before as (select {wanted_before}, r.batch_id, r.new_no, coalesce(o.occurrence_no, "
             "  row_number() over (partition by r.new_no, t.{key} order by t.{line})) as occurrence "
             "  from {raw} t join redelivered r on r.batch_id = t.batch_id and r.old_no = t.{column} "
+            "  left join ops.repeated_rows o on o.batch_id = t.batch_id and o.row_no = t.{line} "
             "  where not t.{deleted}), "
-            "now as (select {wanted_now}, coalesce(t.{occurrence}, "
+            "now as (select {wanted_now}, coalesce(o.occurrence_no, "
             "  row_number() over (partition by t.{column}, t.{key} order by t.{line})) as occurrence "
             "  from {raw} t join redelivered r on r.new_no = t.{column} "
+            "  left join ops.repeated_rows o on o.batch_id = t.batch_id and o.row_no = t.{line} "
             "  where t.batch_id = %(batch)s and not t.{deleted}) "
         ).format(
             name=sql.Literal(table.name),
@@ -219,7 +221,6 @@ class Comparison:
             line=sql.Identifier(hashed_key(table)[0]),
             column=sql.Identifier(column),
             deleted=sql.Identifier(IS_DELETED),
-            occurrence=sql.Identifier(OCCURRENCE_NO),
         )
 
     def _tell_apart(self, table: Table, column: str) -> None:
@@ -276,20 +277,16 @@ class Comparison:
                 "    where (w.number, w.{key}) = (asked.number, asked.{key}))) as slots (occurrence) "
                 "  where not exists (select from was_0 w where (w.number, w.{key}, w.occurrence) "
                 "    = (asked.number, asked.{key}, slots.occurrence))), "
-                "told as ({paired} union all select number, {line}, occurrence from new join free "
-                "  using (number, {key}, place)) "
-                "update {raw} t set {occurrence} = told.occurrence from told "
-                "where t.{batch_id} = %(batch)s and (t.{column}, t.{line}) = (told.number, told.{line})"
+                "told as ({paired} union all "
+                "  select {line}, occurrence from new join free using (number, {key}, place)) "
+                "insert into ops.repeated_rows (batch_id, row_no, occurrence_no) "
+                "select %(batch)s, {line}, occurrence from told"
             ).format(
                 key=sql.Identifier(ROW_KEY),
                 line=sql.Identifier(line),
-                column=sql.Identifier(column),
-                raw=raw_identifier(table),
-                batch_id=sql.Identifier(BATCH_ID),
-                occurrence=sql.Identifier(OCCURRENCE_NO),
                 last=sql.SQL(str(len(alike))),
                 paired=sql.SQL(" union all ").join(
-                    sql.SQL("select number, {}, occurrence from {}").format(
+                    sql.SQL("select {}, occurrence from {}").format(
                         sql.Identifier(line), sql.Identifier(f"pairs_{step}")
                     )
                     for step in range(1, len(alike) + 1)
@@ -374,20 +371,23 @@ class Comparison:
             **dict.fromkeys(table.amounts, sql.SQL("0")),
             FILE_ID: sql.Literal(self._file_id),
             column: sql.Identifier("b", "new_no"),
-            line: line_value,
+            line: sql.Identifier("b", "gone_no"),
         }
         self._cursor.execute(
             self._pairs(table, column, table.column_names, ())
             + sql.SQL(
-                "insert into {raw} ({batch_id}, {deleted}, {occurrence}, {names}) "
-                "select {batch}, true, b.occurrence, {values} from before b "
-                "where not exists (select from now n "
-                "  where (n.{column}, n.{key}, n.occurrence) = (b.new_no, b.{key}, b.occurrence))"
+                ", gone as materialized (select b.*, {line_value} as gone_no from before b "
+                "  where not exists (select from now n "
+                "    where (n.{column}, n.{key}, n.occurrence) = (b.new_no, b.{key}, b.occurrence))), "
+                "told as (insert into ops.repeated_rows (batch_id, row_no, occurrence_no) "
+                "  select {batch}, b.gone_no, b.occurrence from gone b where exists (select from before o "
+                "    where (o.new_no, o.{key}) = (b.new_no, b.{key}) and o.occurrence > 1)) "
+                "insert into {raw} ({batch_id}, {deleted}, {names}) select {batch}, true, {values} from gone b"
             ).format(
                 raw=raw_identifier(table),
                 batch_id=sql.Identifier(BATCH_ID),
                 deleted=sql.Identifier(IS_DELETED),
-                occurrence=sql.Identifier(OCCURRENCE_NO),
+                line_value=line_value,
                 names=sql.SQL(", ").join(map(sql.Identifier, table.column_names)),
                 batch=sql.Literal(self._batches[table.name]),
                 values=sql.SQL(", ").join(

@@ -23,7 +23,7 @@ from psycopg2.extensions import connection as Connection
 
 from tieout.batches import SESSION_SPELLING, Totals, fold_totals, totals_statement
 from tieout.business_days import BusinessCalendar, read_calendar
-from tieout.sources import BATCH_ID, RAW_SCHEMA, Registry, Table, canonical_type, raw_identifier
+from tieout.sources import BATCH_ID, IS_DELETED, RAW_SCHEMA, Registry, Table, canonical_type, raw_identifier
 from tieout.watch.close_checks import (
     breaks_over_threshold,
     close_state,
@@ -273,16 +273,15 @@ def contract_drift(connection: Connection, registry: Registry, as_of: datetime) 
         for table in registry.tables:
             raw = present.get(table.raw_table, {})
             problems = [f"raw.{table.raw_table} does not exist: run the migrations"] if not raw else []
-            lacking = [name for name in table.own_columns if raw and name not in raw]
-            if lacking:
-                problems.append(f"raw lacks {', '.join(lacking)}: set up again, which adds it")
+            if raw and IS_DELETED not in raw:
+                problems.append(f"raw lacks {IS_DELETED}: set up again, which adds it")
             for column in table.columns if raw else ():
                 declared = canonical_type(cursor, column.data_type)
                 if column.name not in raw:
                     problems.append(f"raw lacks the declared column {column.name}")
                 elif raw[column.name] != declared:
                     problems.append(f"{column.name} is {raw[column.name]} in raw and declared as {declared}")
-            extra = sorted(raw.keys() - {*table.own_columns, *table.column_names})
+            extra = sorted(raw.keys() - {BATCH_ID, IS_DELETED, *table.column_names})
             severity: Severity = "fail" if problems else "warn" if extra else "ok"
             if extra:
                 problems.append(f"raw has undeclared columns: {', '.join(extra)}")

@@ -92,6 +92,9 @@ class Loader:
             raw = declared.raw_table
             names = ["batch_id", *sorted({name for row in rows for name in row} & self._columns[raw])]
             copy_rows(cursor, sql.Identifier("raw", raw), names, ({**row, "batch_id": batch_id} for row in rows))
+            copy_rows(cursor, sql.Identifier("ops", "repeated_rows"), ["batch_id", "row_no", "occurrence_no"], (
+                {**row, "batch_id": batch_id, "row_no": row["line_no"]} for row in rows if "occurrence_no" in row
+            ))  # fmt: skip
         return len(rows)
 
 

@@ -53,10 +53,11 @@ select lines.*, vocabulary.family, vocabulary.item_type, files.name as file_name
 from (
     select *, row_number() over (partition by row_key, occurrence order by batch_id desc) as age
     from (
-        select *, coalesce(
-            occurrence_no, row_number() over (partition by row_key, batch_id order by abs(line_no))
+        select lines.*, coalesce(
+            occurrence_no, row_number() over (partition by row_key, lines.batch_id order by abs(line_no))
         ) as occurrence
-        from raw.settlement_lines
+        from raw.settlement_lines as lines
+        left join ops.repeated_rows as repeated on repeated.batch_id = lines.batch_id and repeated.row_no = line_no
     ) as told_apart
 ) as lines
 join ops.files on files.file_id = lines.file_id

@@ -59,8 +59,8 @@ def test_every_report_is_loaded_and_comes_again_unchanged_in_other_bytes(
         # Each row stands twice with the same key and place, once a version; nothing is gone, nothing is worth a note.
         cursor.execute(
             "select count(*), count(distinct (row_key, occurrence)), bool_or(is_deleted) from (select row_key, "
-            "is_deleted, coalesce(occurrence_no, row_number() over (partition by batch_id, row_key order by line_no)) "
-            "as occurrence from raw.settlement_lines) r"
+            "is_deleted, row_number() over (partition by batch_id, row_key order by line_no) as occurrence "
+            "from raw.settlement_lines) r"
         )
         rows = sum(rows for rows, _ in REPORTS.values())
         assert cursor.fetchone() == (2 * rows, rows, False)

@@ -9,10 +9,10 @@ known as (
     select
         bank_statements.*,
         visible.is_consumed_now,
-        coalesce(bank_statements.occurrence_no, row_number() over (
+        row_number() over (
             partition by bank_statements.batch_id, bank_statements.row_key
             order by bank_statements.is_deleted, abs(bank_statements.statement_no)
-        )) as occurrence
+        ) as occurrence
     from {{ source('files', 'bank_statements') }} as bank_statements
     inner join {{ ref('stg_visible_batches') }} as visible on bank_statements.batch_id = visible.batch_id
 ),

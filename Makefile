@@ -65,7 +65,7 @@ bench-files: $(TESTED) # against a bare COPY of the same file
 	  --rounds $(or $(ROUNDS),3) --table tests/bench/files/results.md
 
 # MODE=speed PAYMENTS=1000000: a million items with a million, against a join by hand; MODE=year: day 365 against day 30.
-# TABLE=tests/bench/match/results.md writes the figures down; JOBS=2 plays two worlds at a time.
+# TABLE=tests/bench/match/results.md (speed.md, year.md) writes the figures down; JOBS=2 plays two worlds at a time.
 bench-match: $(TESTED) # planted breaks found again, against a full outer join and datacompy
 	@PYTHONPATH=plugins:. $(BIN)/python -m tests.bench.match --mode $(or $(MODE),match) --payments $(or $(PAYMENTS),100000) \
 	  --seeds "$(or $(SEEDS),1 2 3 4 5)" --draw $(or $(DRAW),5) --rounds $(or $(ROUNDS),3) --jobs $(or $(JOBS),1) \

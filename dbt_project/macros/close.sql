@@ -99,8 +99,8 @@
 
   `standing`: when a version means money, in SQL. has_stood tells whether any version before this close did, so that
   what was taken back and comes again is told from what is new.
-  `told_apart_by`: of a file's lines one batch may hold several of one key. The loader says which of them is which once
-  their document comes again, until then this order does; each occurrence has versions of its own.
+  `told_apart_by`: of a file's lines one batch may hold several of one key. Once their document comes again the loader says
+  which of them is which, tombstones too; until then this order does. Each occurrence has versions of its own.
   `part_of`: the column that says what a row is part of. A version that is part of something stands before those that
   are part of nothing, whichever arrived later, until a tombstone ends it: one that was part of the same.
   `earlier`: SQL of what stood before, where it is not looked up by key.

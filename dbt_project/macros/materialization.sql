@@ -8,12 +8,17 @@
     {%- set columns = arg_dict['dest_columns'] | map(attribute='quoted') | join(', ') -%}
     delete from {{ arg_dict['target_relation'] }} where close_id = {{ close_id() }};
     insert into {{ arg_dict['target_relation'] }} ({{ columns }})
-    select {{ columns }} from {{ arg_dict['temp_relation'] }}
+    select {{ columns }} from {{ arg_dict['temp_relation'] }};
+    drop view {{ arg_dict['temp_relation'] }}
 {% endmacro %}
 
-{# What a close selects goes into its mart as it comes: dbt would write it into a table of its own first. #}
+{#
+  What a close selects goes into its mart as it comes: dbt would write it into a table of its own first, and read that.
+  On a machine with many cores that table could be filled in parallel, which an insert is not.
+#}
 {% macro postgres__create_table_as(temporary, relation, sql) -%}
     {%- if temporary and model.resource_type == 'model' -%}
+    {{ get_assert_columns_equivalent(sql) if config.get('contract').enforced }}
     create temporary view {{ relation }} as
     {{ sql }};
     {%- else -%}

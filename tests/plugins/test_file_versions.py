@@ -109,6 +109,19 @@ def test_a_line_that_a_report_repeats_keeps_its_identity_whatever_its_place(
     assert [finding.severity for finding in findings(desk, checks.control_totals)] == ["ok"]
 
 
+def test_repeated_lines_of_one_amount_are_told_apart_by_what_else_they_say(desk: Desk) -> None:
+    """The first of two is gone: the date of the one that is left says which."""
+    both = adyen({42: [("A", 100), ("A", 100)]})
+    first, later_on = "2026-10-18 09:15:00", "2026-10-19 09:15:00"
+    desk.put("1.csv", both.replace(later_on, first, 1))
+    desk.put("2.csv", adyen({42: [("A", 100)]}))
+    assert set(desk.outcomes().values()) == {"loaded"}
+    assert desk.ask("select occurred_at::date::text, occurrence_no from raw.settlement_lines t "
+                    "join ops.repeated_rows o on (o.batch_id, o.row_no) = (t.batch_id, t.line_no) order by line_no"
+    ) == [("2026-10-18", 1), ("2026-10-19", 2)]  # fmt: skip
+    assert living_lines(desk) == [("42", "A", 100)]
+
+
 def later(desk: Desk, name: str, content: str, hours: float = 1) -> None:
     """Put a file there as if so many hours from now, by the landing's clock."""
     path = desk.put(name, content)

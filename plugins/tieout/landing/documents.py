@@ -2,7 +2,7 @@
 
 The newest delivery stands. Its rows are loaded with the new file; rows of the version before that have no counterpart
 in it get a tombstone there: the old row with its amounts set to zero. A row's counterpart has the same ``row_key``; of
-several rows under one key, the one that says the same, or else has the same amounts, or else comes at the same place.
+several rows under one key, the one that says the same, or else has the same amounts; of the rest, in their order.
 All of it is set-based, and done only for documents that came again.
 """
 
@@ -199,6 +199,7 @@ class Comparison:
             return sql.SQL(", ").join(sql.Identifier("t", name) for name in dict.fromkeys((column, ROW_KEY, *names)))
 
         return sql.SQL(
+            # The earlier batches are named by number, too: raw is asked by its index, and not read whole.
             "with redelivered as materialized (select r.file_id, b.batch_id, r.old_no, r.new_no "
             "  from unnest(%(files)s::bigint[], %(old)s::int[], %(new)s::int[]) as r (file_id, old_no, new_no) "
             "  left join ops.batches b on b.file_id = r.file_id and b.table_name = {name}), "
@@ -206,7 +207,7 @@ class Comparison:
             "  row_number() over (partition by r.new_no, t.{key} order by t.{line})) as occurrence "
             "  from {raw} t join redelivered r on r.batch_id = t.batch_id and r.old_no = t.{column} "
             "  left join ops.repeated_rows o on o.batch_id = t.batch_id and o.row_no = t.{line} "
-            "  where not t.{deleted}), "
+            "  where t.batch_id = any(%(earlier)s::bigint[]) and not t.{deleted}), "
             "now as (select {wanted_now}, coalesce(o.occurrence_no, "
             "  row_number() over (partition by t.{column}, t.{key} order by t.{line})) as occurrence "
             "  from {raw} t join redelivered r on r.new_no = t.{column} "
@@ -236,16 +237,19 @@ class Comparison:
                 "repeated as (select number, {key} from (select new_no as number, {key}, occurrence from before "
                 "  union all select {column}, {key}, occurrence from now) as rows "
                 "  group by number, {key} having max(occurrence) > 1), "
-                "was_0 as (select b.new_no as number, b.{key}, b.occurrence{prints_before} from before b "
-                "  join repeated r on (r.number, r.{key}) = (b.new_no, b.{key})), "
-                "came_0 as (select n.{column} as number, n.{key}, n.{line}{prints_now} from now n "
-                "  join repeated r on (r.number, r.{key}) = (n.{column}, n.{key}))"
+                "was_0 as (select b.new_no as number, b.{key}, b.occurrence{prints} from before b "
+                "  join repeated r on (r.number, r.{key}) = (b.new_no, b.{key}) "
+                "  join {raw} t on (t.{batch_id}, t.{line}) = (b.{batch_id}, b.{line})), "
+                "came_0 as (select n.{column} as number, n.{key}, n.{line}{prints} from now n "
+                "  join repeated r on (r.number, r.{key}) = (n.{column}, n.{key}) "
+                "  join {raw} t on t.{batch_id} = %(batch)s and t.{line} = n.{line})"
             ).format(
                 key=sql.Identifier(ROW_KEY),
                 column=sql.Identifier(column),
                 line=sql.Identifier(line),
-                prints_before=_prints("b", alike),
-                prints_now=_prints("n", alike),
+                batch_id=sql.Identifier(BATCH_ID),
+                raw=raw_identifier(table),
+                prints=_prints("t", alike),
             )
         ]
         steps += [
@@ -264,17 +268,17 @@ class Comparison:
             for step in range(1, len(alike) + 1)
         ]  # fmt: skip
         self._cursor.execute(
-            self._pairs(table, column, values, [*values, line])
+            self._pairs(table, column, [line], [line])
             + sql.SQL(", ")
             + sql.SQL(", ").join(steps)
             + sql.SQL(
                 ", new as (select number, {key}, {line}, "
                 "    row_number() over (partition by number, {key} order by {line}) as place from came_{last}), "
+                "asked as (select number, {key}, max(new.place) + coalesce(max(w.occurrence), 0) as enough "
+                "  from new left join was_0 w using (number, {key}) group by number, {key}), "
                 "free as (select number, {key}, slots.occurrence, "
                 "    row_number() over (partition by number, {key} order by slots.occurrence) as place "
-                "  from (select number, {key}, max(place) as wanted from new group by number, {key}) as asked "
-                "  cross join lateral generate_series(1, wanted + (select coalesce(max(w.occurrence), 0) from was_0 w "
-                "    where (w.number, w.{key}) = (asked.number, asked.{key}))) as slots (occurrence) "
+                "  from asked cross join lateral generate_series(1, asked.enough) as slots (occurrence) "
                 "  where not exists (select from was_0 w where (w.number, w.{key}, w.occurrence) "
                 "    = (asked.number, asked.{key}, slots.occurrence))), "
                 "told as ({paired} union all "
@@ -296,8 +300,13 @@ class Comparison:
         )
 
     def _asked(self, table: Table) -> dict[str, Any]:
+        files = [each.file_id for each in self._again]
+        self._cursor.execute(
+            "select batch_id from ops.batches where file_id = any(%s) and table_name = %s", (files, table.name)
+        )
         return {
-            "files": [each.file_id for each in self._again],
+            "files": files,
+            "earlier": [batch_id for (batch_id,) in self._cursor.fetchall()],
             "old": [each.number for each in self._again],
             "new": [each.document.number for each in self._again],
             "batch": self._batches.get(table.name),

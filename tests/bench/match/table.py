@@ -15,8 +15,7 @@ fallback, tolerance, fee or repeat. They take turns.
 """
 YEAR = """# A year of closes, measured
 
-`make bench-match MODE=year`: 262 closes at one small volume, each held against the truth. Medians of ten closes around
-a day.
+`make bench-match MODE=year`: closes of one small volume, each held against the truth. Medians of ten closes.
 
 ![seconds of SQL a close](year.svg)
 """
@@ -24,7 +23,7 @@ HEAD = """# Matching, measured
 
 `make bench-match` plants breaks with their truth over 30 business days and holds every close against it. An item counts
 once for each close at which it is open. "held back" is a world with other rates and lags, and with faults that meet on
-one item.
+one item. Which of the lines that a report repeats is which, when it comes again, is given, as the loader says it.
 """
 
 

@@ -123,7 +123,7 @@ refusals as (
         case
             when judged.unknown_key is not null then 'no close before this one knows ' || judged.unknown_key
             when judged.kind = 'comment' then null
-            when judged.dropped_account is not null and judged.kind <> 'assign'
+            when judged.dropped_account is not null
                 then judged.dropped_account || ' is not compared with our own book any more'
             when judged.kind = 'unlink' then case
                 when not judged.is_one_match then 'its items are not one match'

@@ -114,7 +114,8 @@ cost_measures as (
 ),
 
 -- Captures whose payout reached the bank in this close, found by the batch that carried them. A payout that names no
--- batch says nothing of the lines that wait for theirs.
+-- batch says nothing of the lines that wait for theirs. Earlier closes are asked through their indexes: `offset 0` keeps
+-- the planner from reading all of them.
 banked_batches as (
     select batch_key, min(reported_date) as value_date
     from items
@@ -125,7 +126,7 @@ banked_batches as (
 batch_lines as (
     select all_items.*, banked_batches.value_date as banked_date
     from banked_batches
-    inner join all_items on banked_batches.batch_key = all_items.batch_key
+    cross join lateral (select * from all_items as found where found.batch_key = banked_batches.batch_key offset 0) as all_items
     inner join close_chain on all_items.close_id = close_chain.close_id
     where all_items.reconciliation = 'payment_processor' and all_items.side = 'right' and all_items.item_type = 'capture'
 ),
@@ -146,10 +147,10 @@ banked_lines as (
         all_items.close_id, all_items.group_id, all_items.status, all_items.correction_reason, all_items.processor,
         all_items.currency, all_items.ledger_date, named_lines.banked_date
     from named_lines
-    inner join all_items
-        on named_lines.strong_key = all_items.strong_key and named_lines.amount_minor = all_items.amount_minor
+    cross join lateral (select * from all_items as found where found.strong_key = named_lines.strong_key offset 0) as all_items
     inner join close_chain on all_items.close_id = close_chain.close_id
-    where all_items.reconciliation = 'payment_processor'
+    where all_items.amount_minor = named_lines.amount_minor
+        and all_items.reconciliation = 'payment_processor'
         and all_items.side = 'right'
         and all_items.item_type = 'capture'
         and {{ waits_for_batch('all_items.batch_key') }}
@@ -163,9 +164,12 @@ settled_lines as (
 
 settled_partners as (
     select distinct all_items.close_id, all_items.group_id, all_items.market, all_items.method_type, all_items.network
-    from settled_lines
-    inner join all_items
-        on settled_lines.close_id = all_items.close_id and settled_lines.group_id = all_items.group_id and all_items.side = 'left'
+    from (select distinct close_id from settled_lines) as settling_closes
+    cross join lateral (
+        select * from all_items as found where found.close_id = settling_closes.close_id and found.side = 'left' offset 0
+    ) as all_items
+    inner join settled_lines
+        on all_items.close_id = settled_lines.close_id and all_items.group_id = settled_lines.group_id
 ),
 
 lag_measures as (

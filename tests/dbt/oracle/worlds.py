@@ -272,9 +272,11 @@ class _Scene:
             was_reported = self._often(80)
             is_failed = item.item_type == "refund" and self._often(40)
             day = item.value_date - timedelta(self.dice.choice((0, 1, 5, 6, 7, 8, 9)))
+            # Under the same reference, and none of its business.
+            elsewhere = "fx_bank" if item.reconciliation == "payout_bank" else "payout_bank"
             rows.append(Earlier(
-                key, item.reconciliation, item.strong_key, item.weak_key, day, was_reported,
-                was_reported and self._often(80), "FAILED" if is_failed else None,
+                key, elsewhere if self._often(20) else item.reconciliation, item.strong_key, item.weak_key, day,
+                was_reported, was_reported and self._often(80), "FAILED" if is_failed else None,
                 item.amount_minor if self._often(50) else 0,
             ))  # fmt: skip
         return list({row.item_key: row for row in rows}.values())
